@@ -1,0 +1,29 @@
+//! What the service tells the edge about its models.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Tier;
+
+/// The active models. The filter refreshes it every `policy_refresh_ms`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// [`super::WIRE_VERSION`].
+    pub v: u32,
+    /// Models with a cache policy.
+    pub models: Vec<ModelPolicy>,
+}
+
+/// The cache policy of one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPolicy {
+    /// The `model` string that clients send.
+    pub model: String,
+    /// Enabled tiers, in configured order, at least one.
+    pub tiers: Vec<Tier>,
+    /// The tier of a marker without `ttl`; one of `tiers`.
+    pub default_tier: Tier,
+    /// The floor: prefixes below it are not written.
+    pub min_prefix_tokens: u64,
+    /// Digest of tokenizer and chat template.
+    pub tokenizer_version: String,
+}
