@@ -28,7 +28,12 @@ impl TraceHeaders {
             let value = host::request_header(name).ok()??;
             Some((name, String::from_utf8(value).ok()?))
         };
-        Self(["x-request-id", "traceparent", "tracestate"].into_iter().filter_map(read).collect())
+        Self(
+            ["x-request-id", "traceparent", "tracestate"]
+                .into_iter()
+                .filter_map(read)
+                .collect(),
+        )
     }
 }
 
@@ -50,13 +55,27 @@ pub fn classify(
             TEXT_CONTENT_TYPE
         }
     };
-    post(config, CLASSIFY_PATH, content_type, &body, trace, timeout_ms)
+    post(
+        config,
+        CLASSIFY_PATH,
+        content_type,
+        &body,
+        trace,
+        timeout_ms,
+    )
 }
 
 /// Delivers a batch of commits.
 pub fn commit(config: &FilterConfig, batch: &CommitBatch) -> HostResult<u32> {
     let body = serde_json::to_vec(batch).map_err(|_| Status::SerializationFailure)?;
-    post(config, COMMIT_PATH, JSON, &body, &TraceHeaders::default(), BACKGROUND_TIMEOUT_MS)
+    post(
+        config,
+        COMMIT_PATH,
+        JSON,
+        &body,
+        &TraceHeaders::default(),
+        BACKGROUND_TIMEOUT_MS,
+    )
 }
 
 /// Asks for the policy unless it still has `etag`.
@@ -81,7 +100,11 @@ fn post(
     let authorization = authorization(config);
     let mut headers = pseudo_headers(config, "POST", path);
     headers.push(("content-type", content_type));
-    headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+    headers.extend(
+        authorization
+            .as_deref()
+            .map(|value| ("authorization", value)),
+    );
     headers.extend(trace.0.iter().map(|(name, value)| (*name, value.as_str())));
     host::dispatch(&config.index_cluster, &headers, body, timeout_ms)
 }
@@ -89,7 +112,11 @@ fn post(
 fn get(config: &FilterConfig, path: &str, extra: Option<(&str, &str)>) -> HostResult<u32> {
     let authorization = authorization(config);
     let mut headers = pseudo_headers(config, "GET", path);
-    headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+    headers.extend(
+        authorization
+            .as_deref()
+            .map(|value| ("authorization", value)),
+    );
     headers.extend(extra);
     host::dispatch(&config.index_cluster, &headers, &[], BACKGROUND_TIMEOUT_MS)
 }
@@ -99,11 +126,18 @@ fn pseudo_headers<'a>(
     method: &'a str,
     path: &'a str,
 ) -> Vec<(&'a str, &'a str)> {
-    vec![(":method", method), (":path", path), (":authority", &config.index_authority)]
+    vec![
+        (":method", method),
+        (":path", path),
+        (":authority", &config.index_authority),
+    ]
 }
 
 fn authorization(config: &FilterConfig) -> Option<String> {
-    config.index_token.as_ref().map(|token| format!("Bearer {token}"))
+    config
+        .index_token
+        .as_ref()
+        .map(|token| format!("Bearer {token}"))
 }
 
 /// The answer to a callout, read inside its callback.
@@ -121,7 +155,10 @@ impl Answer {
             let value = host::callout_header(":status").ok()??;
             std::str::from_utf8(&value).ok()?.parse().ok()
         };
-        Self { status: (headers > 0).then(status).flatten(), body_bytes }
+        Self {
+            status: (headers > 0).then(status).flatten(),
+            body_bytes,
+        }
     }
 
     /// The body, if it is of a sane size.

@@ -7,7 +7,7 @@ use prompt_cache_core::{
     edge::{Bypass, Callout},
     ledger::{Cap, Outcome, Split, Tier},
     response::Answer as CacheAnswer,
-    wire::{ClassifyAnswer, ClassifyRequest, Classified, Commit, Uncached},
+    wire::{Classified, ClassifyAnswer, ClassifyRequest, Commit, Uncached},
 };
 use proxy_wasm::types::{Action, Status};
 
@@ -34,7 +34,10 @@ enum Lookup {
     /// A callout is in flight.
     Asking(Box<Asking>),
     /// Classified: what to show, and what to commit after a success.
-    Classified { request: ClassifyRequest, classified: Classified },
+    Classified {
+        request: ClassifyRequest,
+        classified: Classified,
+    },
     /// Known without a callout.
     Known(Split),
     /// Not cached.
@@ -69,7 +72,11 @@ impl Exchange {
             }
             Callout::Ask(request) => ask(&shared, request, body),
         };
-        Self { shared, lookup, response: Response::ahead(drop_usage_only) }
+        Self {
+            shared,
+            lookup,
+            response: Response::ahead(drop_usage_only),
+        }
     }
 
     /// A callout's answer.
@@ -86,7 +93,10 @@ impl Exchange {
             Some(ClassifyAnswer::TextNeeded) => tell(&self.shared, asking),
             Some(ClassifyAnswer::Ok(classified)) => {
                 settled(&self.shared, &asking, ClassifyOutcome::Ok);
-                Lookup::Classified { request: asking.request, classified }
+                Lookup::Classified {
+                    request: asking.request,
+                    classified,
+                }
             }
             Some(ClassifyAnswer::Inactive { reason }) => {
                 settled(&self.shared, &asking, ClassifyOutcome::Ok);
@@ -117,7 +127,8 @@ impl Exchange {
     }
 
     pub fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.response.body(size, end_of_stream, self.shared.now_ms())
+        self.response
+            .body(size, end_of_stream, self.shared.now_ms())
     }
 
     pub fn on_response_trailers(&mut self) -> Action {
@@ -127,7 +138,11 @@ impl Exchange {
     /// The stream is over, whichever way: commit or veto, count, and leave the numbers for the
     /// access log.
     pub fn finish(self) {
-        let Self { shared, lookup, response } = self;
+        let Self {
+            shared,
+            lookup,
+            response,
+        } = self;
         let metrics = &shared.metrics;
         let veto = response.veto();
         let shown = response.shown();
@@ -139,7 +154,10 @@ impl Exchange {
                     metrics.vetoed(veto);
                 }
             }
-            Lookup::Classified { request, classified } => {
+            Lookup::Classified {
+                request,
+                classified,
+            } => {
                 metrics.terminal_hold_ms.record(response.held_ms());
                 match veto {
                     _ if classified.writes.is_empty() => {}
@@ -206,21 +224,37 @@ fn ask(shared: &Shared, request: ClassifyRequest, body: Vec<u8>) -> Lookup {
     let deadline_ms = shared.config.classify_deadline_ms;
     let asked_at_ms = shared.now_ms();
     let sent = callout::classify(&shared.config, &request, None, &trace, deadline_ms);
-    let asking = Asking { token: 0, asked_at_ms, request, trace, text: Some(body) };
+    let asking = Asking {
+        token: 0,
+        asked_at_ms,
+        request,
+        trace,
+        text: Some(body),
+    };
     dispatched(shared, asking, sent)
 }
 
 /// Asks again with the prompt, in what is left of the deadline.
 fn tell(shared: &Shared, mut asking: Box<Asking>) -> Lookup {
     let elapsed_ms = shared.now_ms().saturating_sub(asking.asked_at_ms);
-    let left_ms = shared.config.classify_deadline_ms.saturating_sub(elapsed_ms);
+    let left_ms = shared
+        .config
+        .classify_deadline_ms
+        .saturating_sub(elapsed_ms);
     // The service asked twice: it does not keep to the protocol.
-    let Some(text) = asking.text.take() else { return failed(shared, &asking, false) };
+    let Some(text) = asking.text.take() else {
+        return failed(shared, &asking, false);
+    };
     if left_ms == 0 {
         return failed(shared, &asking, true);
     }
-    let sent =
-        callout::classify(&shared.config, &asking.request, Some(&text), &asking.trace, left_ms);
+    let sent = callout::classify(
+        &shared.config,
+        &asking.request,
+        Some(&text),
+        &asking.trace,
+        left_ms,
+    );
     dispatched(shared, *asking, sent)
 }
 

@@ -24,8 +24,13 @@ pub enum ClassifyOutcome {
 }
 
 impl ClassifyOutcome {
-    const ALL: [Self; 5] =
-        [Self::Ok, Self::Error, Self::DeadlineExceeded, Self::BreakerOpen, Self::Abandoned];
+    const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Error,
+        Self::DeadlineExceeded,
+        Self::BreakerOpen,
+        Self::Abandoned,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +53,12 @@ pub enum Veto {
 }
 
 impl Veto {
-    const ALL: [Self; 4] = [Self::Non2xx, Self::ErrorFrame, Self::NoUsage, Self::Disconnect];
+    const ALL: [Self; 4] = [
+        Self::Non2xx,
+        Self::ErrorFrame,
+        Self::NoUsage,
+        Self::Disconnect,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -135,16 +145,19 @@ pub struct Metrics {
 impl Metrics {
     /// Defines every stat; once per VM.
     pub fn define() -> Self {
-        let of = Labelled::define;
         Self {
-            marker_requests: of("marker_requests_total", "marked", ["true", "false"]),
-            requests: of("requests_total", "outcome", Outcome::ALL.map(Outcome::as_str)),
-            markers_rejected: of(
+            marker_requests: Labelled::define("marker_requests_total", "marked", ["true", "false"]),
+            requests: Labelled::define(
+                "requests_total",
+                "outcome",
+                Outcome::ALL.map(Outcome::as_str),
+            ),
+            markers_rejected: Labelled::define(
                 "markers_rejected_total",
                 "reason",
                 RefusalReason::ALL.map(RefusalReason::as_str),
             ),
-            classify: of(
+            classify: Labelled::define(
                 "classify_total",
                 "outcome",
                 ClassifyOutcome::ALL.map(ClassifyOutcome::as_str),
@@ -152,25 +165,34 @@ impl Metrics {
             classify_duration_ms: Histogram::define("classify_duration_ms"),
             terminal_hold_ms: Histogram::define("terminal_hold_ms"),
             read_input_tokens: Counter::define("read_input_tokens_total"),
-            creation_input_tokens: of(
+            creation_input_tokens: Labelled::define(
                 "creation_input_tokens_total",
                 "tier",
                 Tier::ALL.map(Tier::as_str),
             ),
-            commit: of("commit_total", "result", ["ok", "error", "timeout", "dropped"]),
+            commit: Labelled::define(
+                "commit_total",
+                "result",
+                ["ok", "error", "timeout", "dropped"],
+            ),
             commit_retries: Counter::define("commit_retries_total"),
-            commit_vetoed: of("commit_vetoed_total", "reason", Veto::ALL.map(Veto::as_str)),
-            bypass: of("bypass_total", "reason", Bypass::all().map(Bypass::as_str)),
+            commit_vetoed: Labelled::define(
+                "commit_vetoed_total",
+                "reason",
+                Veto::ALL.map(Veto::as_str),
+            ),
+            bypass: Labelled::define("bypass_total", "reason", Bypass::all().map(Bypass::as_str)),
             split_capped: Counter::define("split_capped_total"),
             body_read_failed: Counter::define("body_read_failed_total"),
             breaker_opened: Counter::define("breaker_opened_total"),
-            policy_refresh: of("policy_refresh_total", "result", ["ok", "error"]),
+            policy_refresh: Labelled::define("policy_refresh_total", "result", ["ok", "error"]),
             policy_first_loads: Counter::define("policy_first_loads_total"),
         }
     }
 
     pub fn marker_request(&self, marked: bool) {
-        self.marker_requests.add(if marked { "true" } else { "false" }, 1);
+        self.marker_requests
+            .add(if marked { "true" } else { "false" }, 1);
     }
 
     pub fn request(&self, outcome: Outcome) {

@@ -34,9 +34,13 @@ pub fn principal(config: &FilterConfig) -> Option<Fingerprint> {
         }
         PrincipalSource::XApiKey => Fingerprint::of(key, &header("x-api-key")?),
         // Named values are set apart, so that a tenant called like a key is not that key's owner.
-        PrincipalSource::Header(name) => Fingerprint::of(key, &named("header", name, &header(name)?)),
+        PrincipalSource::Header(name) => {
+            Fingerprint::of(key, &named("header", name, &header(name)?))
+        }
         PrincipalSource::Attribute(path) => {
-            let value = host::attribute(path).ok()?.filter(|value| !value.is_empty())?;
+            let value = host::attribute(path)
+                .ok()?
+                .filter(|value| !value.is_empty())?;
             Fingerprint::of(key, &named("attribute", &path.join("."), &value))
         }
     })
@@ -86,7 +90,9 @@ pub fn forward(
     principal: Option<Fingerprint>,
     body_bytes: usize,
 ) -> Forwarded {
-    let Ok(body) = host::request_body(body_bytes) else { return Forwarded::Unread };
+    let Ok(body) = host::request_body(body_bytes) else {
+        return Forwarded::Unread;
+    };
     let planned = plan(
         &body,
         &PlanContext {
@@ -105,9 +111,18 @@ pub fn forward(
     };
     shared.metrics.marker_request(forward.marked);
     let edited = edit(shared, &forward);
-    let Forward { drop_usage_only, callout, .. } = forward;
+    let Forward {
+        drop_usage_only,
+        callout,
+        ..
+    } = forward;
     // Frames are dropped only if it was us who asked for them.
-    Forwarded::Passed(Exchange::begin(Rc::clone(shared), callout, edited && drop_usage_only, body))
+    Forwarded::Passed(Exchange::begin(
+        Rc::clone(shared),
+        callout,
+        edited && drop_usage_only,
+        body,
+    ))
 }
 
 /// Edits headers and body as planned. False if the body could not be replaced.
@@ -119,7 +134,9 @@ fn edit(shared: &Shared, forward: &Forward) -> bool {
     if let (Some(name), Some(hash)) = (&shared.config.prefix_hash_header, forward.routing_hash) {
         let _ = host::set_request_header(name, &hash.to_string());
     }
-    let Some(body) = &forward.body else { return true };
+    let Some(body) = &forward.body else {
+        return true;
+    };
     if host::set_request_body(body).is_err() {
         return false;
     }

@@ -19,8 +19,14 @@ use crate::{host, metrics::Veto};
 /// response that outgrows its buffer limit (1 MiB by default).
 const PAUSED_BYTES_MAX: usize = 512 << 10;
 /// Headers that no longer describe a body which may change.
-const BODY_HEADERS: [&str; 6] =
-    ["content-length", "etag", "digest", "content-digest", "repr-digest", "content-md5"];
+const BODY_HEADERS: [&str; 6] = [
+    "content-length",
+    "etag",
+    "digest",
+    "content-digest",
+    "repr-digest",
+    "content-md5",
+];
 
 /// What is known when the response's headers arrive.
 pub struct Expected {
@@ -73,7 +79,9 @@ enum Place {
 enum End {
     Open,
     /// The end was seen; true if it is held by a pause.
-    Seen { paused: bool },
+    Seen {
+        paused: bool,
+    },
 }
 
 /// How long a terminal usage frame waited.
@@ -87,7 +95,11 @@ enum Hold {
 impl Response {
     /// A response that has not begun.
     pub const fn ahead(drop_usage_only: bool) -> Self {
-        Self { drop_usage_only, success: false, state: State::Ahead }
+        Self {
+            drop_usage_only,
+            success: false,
+            state: State::Ahead,
+        }
     }
 
     /// The response's headers: decides whether it is rewritten. Returns why not, if that is
@@ -95,7 +107,9 @@ impl Response {
     pub fn headers(&mut self, expected: &Expected, end_of_stream: bool) -> Option<Bypass> {
         let header = |name| host::response_header(name).ok().flatten();
         self.success = header(":status").is_some_and(|s| s.len() == 3 && s.starts_with(b"2"));
-        self.state = State::Passing { complete: end_of_stream };
+        self.state = State::Passing {
+            complete: end_of_stream,
+        };
         if end_of_stream {
             return None;
         }
@@ -105,7 +119,9 @@ impl Response {
         if inactive && !drops && !expected.scrub {
             return None;
         }
-        let Some(kind) = kind else { return Some(Bypass::ContentType) };
+        let Some(kind) = kind else {
+            return Some(Bypass::ContentType);
+        };
         let encoded = header("content-encoding")
             .is_some_and(|e| !e.is_empty() && !e.eq_ignore_ascii_case(b"identity"));
         if encoded {
@@ -229,9 +245,12 @@ impl Response {
         let completion = self.rewriter().map(Rewriter::completion);
         let oversize = completion.is_some_and(|c| c.oversize_events() > 0);
         let overflow = completion.is_some_and(|c| c.released_unedited() > 0);
-        [oversize.then_some(Bypass::OversizeEvent), overflow.then_some(Bypass::HeldOverflow)]
-            .into_iter()
-            .flatten()
+        [
+            oversize.then_some(Bypass::OversizeEvent),
+            overflow.then_some(Bypass::HeldOverflow),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     fn rewriter(&self) -> Option<&Rewriter> {

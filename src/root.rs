@@ -57,8 +57,12 @@ enum Purpose {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_bytes: usize, _: usize) {
-        let Some(running) = &mut self.running else { return };
-        let Some(purpose) = running.callouts.remove(&token) else { return };
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let Some(purpose) = running.callouts.remove(&token) else {
+            return;
+        };
         let answer = Answer::read(headers, body_bytes);
         match purpose {
             Purpose::Policy => running.policy_answered(&answer),
@@ -83,20 +87,34 @@ impl RootContext for Root {
             return false;
         }
         if config.fingerprint_key.is_empty() {
-            log::warn!("prompt-cache-filter: fingerprint_key is empty, fingerprints are not secret");
+            log::warn!(
+                "prompt-cache-filter: fingerprint_key is empty, fingerprints are not secret"
+            );
         }
-        let metrics = self.metrics.get_or_insert_with(|| Rc::new(Metrics::define()));
+        let metrics = self
+            .metrics
+            .get_or_insert_with(|| Rc::new(Metrics::define()));
         self.running = Some(Running {
             shared: Rc::new(Shared::new(config, Rc::clone(metrics))),
-            policy: PolicyRefresh { etag: None, failures: 0, due_at_ms: 0, loaded: false },
+            policy: PolicyRefresh {
+                etag: None,
+                failures: 0,
+                due_at_ms: 0,
+                loaded: false,
+            },
             callouts: HashMap::new(),
         });
-        log::info!("prompt-cache-filter {} configured", env!("CARGO_PKG_VERSION"));
+        log::info!(
+            "prompt-cache-filter {} configured",
+            env!("CARGO_PKG_VERSION")
+        );
         true
     }
 
     fn on_tick(&mut self) {
-        let Some(running) = &mut self.running else { return };
+        let Some(running) = &mut self.running else {
+            return;
+        };
         let now_ms = running.shared.now_ms();
         running.refresh_policy(now_ms);
         running.deliver_commits(now_ms);
@@ -104,7 +122,10 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let shared = self.running.as_ref().map(|running| Rc::clone(&running.shared));
+        let shared = self
+            .running
+            .as_ref()
+            .map(|running| Rc::clone(&running.shared));
         Some(Box::new(Stream::new(shared)))
     }
 
@@ -160,7 +181,9 @@ impl Running {
         let pause_ms = if self.policy.loaded {
             refresh_ms
         } else {
-            POLICY_RETRY_MIN_MS.saturating_mul(1 << self.policy.failures.min(16)).min(refresh_ms)
+            POLICY_RETRY_MIN_MS
+                .saturating_mul(1 << self.policy.failures.min(16))
+                .min(refresh_ms)
         };
         self.policy.failures = self.policy.failures.saturating_add(1);
         self.policy.due_at_ms = self.shared.now_ms() + jittered(pause_ms);

@@ -27,7 +27,10 @@ impl Shared {
     pub fn new(config: FilterConfig, metrics: Rc<Metrics>) -> Self {
         Self {
             policy: RefCell::default(),
-            breaker: RefCell::new(Breaker::new(config.breaker_failures, config.breaker_open_ms)),
+            breaker: RefCell::new(Breaker::new(
+                config.breaker_failures,
+                config.breaker_open_ms,
+            )),
             commits: RefCell::new(CommitQueue::new(
                 config.commit_queue_max,
                 config.commit_deadline_ms,

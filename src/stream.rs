@@ -23,20 +23,32 @@ enum Phase {
     /// Not ours, or no longer: everything passes.
     Untouched,
     /// The request's headers are held until its body is whole.
-    Collecting { principal: Option<Fingerprint>, body_bytes: usize },
+    Collecting {
+        principal: Option<Fingerprint>,
+        body_bytes: usize,
+    },
     /// The request went to the upstream.
     Forwarded(Box<Exchange>),
 }
 
 impl Stream {
     pub const fn new(shared: Option<Rc<Shared>>) -> Self {
-        Self { shared, phase: Phase::Untouched }
+        Self {
+            shared,
+            phase: Phase::Untouched,
+        }
     }
 
     /// The end of the request's body: plan it, edit it, let it go.
     fn forward(&mut self) -> Action {
         let phase = mem::replace(&mut self.phase, Phase::Untouched);
-        let (Some(shared), Phase::Collecting { principal, body_bytes }) = (&self.shared, phase)
+        let (
+            Some(shared),
+            Phase::Collecting {
+                principal,
+                body_bytes,
+            },
+        ) = (&self.shared, phase)
         else {
             return Action::Continue;
         };
@@ -61,8 +73,15 @@ impl Context for Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let Some(shared) = &self.shared else { return Action::Continue };
-        let header = |name| host::request_header(name).ok().flatten().unwrap_or_default();
+        let Some(shared) = &self.shared else {
+            return Action::Continue;
+        };
+        let header = |name| {
+            host::request_header(name)
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+        };
         if end_of_stream || !is_chat_completions(&header(":method"), &header(":path")) {
             return Action::Continue;
         }
@@ -75,7 +94,10 @@ impl HttpContext for Stream {
             return Action::Pause;
         }
         let principal = request::principal(&shared.config);
-        self.phase = Phase::Collecting { principal, body_bytes: 0 };
+        self.phase = Phase::Collecting {
+            principal,
+            body_bytes: 0,
+        };
         Action::Pause
     }
 
@@ -91,7 +113,11 @@ impl HttpContext for Stream {
             self.phase = Phase::Untouched;
             return Action::Pause;
         }
-        if end_of_stream { self.forward() } else { Action::Pause }
+        if end_of_stream {
+            self.forward()
+        } else {
+            Action::Pause
+        }
     }
 
     /// Trailers are the end of the body: no further body callback comes.

@@ -100,9 +100,14 @@ impl Default for FilterConfig {
             tiers: vec![Tier::FiveMinutes, Tier::OneHour],
             default_tier: Tier::FiveMinutes,
             mixed_ttl_order: MixedTtlOrder::Any,
-            prefix_params: ["chat_template", "chat_template_kwargs", "reasoning_effort", "documents"]
-                .map(String::from)
-                .to_vec(),
+            prefix_params: [
+                "chat_template",
+                "chat_template_kwargs",
+                "reasoning_effort",
+                "documents",
+            ]
+            .map(String::from)
+            .to_vec(),
             max_request_bytes: 32 << 20,
             max_event_bytes: 1 << 20,
             max_held_bytes: 256 << 10,
@@ -129,11 +134,15 @@ impl FilterConfig {
                 root if root == "." => "(top level)".into(),
                 path => path,
             };
-            ConfigError { key, reason: e.inner().to_string() }
+            ConfigError {
+                key,
+                reason: e.inner().to_string(),
+            }
         })?;
-        deserializer
-            .end()
-            .map_err(|e| ConfigError { key: "(top level)".into(), reason: e.to_string() })?;
+        deserializer.end().map_err(|e| ConfigError {
+            key: "(top level)".into(),
+            reason: e.to_string(),
+        })?;
         config.validated()
     }
 
@@ -145,7 +154,10 @@ impl FilterConfig {
             refuse(key, format!("must be between {low} and {high}, is {value}"))
         };
         if self.index_cluster.is_empty() {
-            return refuse("index_cluster", "is required: the Envoy cluster of the index service");
+            return refuse(
+                "index_cluster",
+                "is required: the Envoy cluster of the index service",
+            );
         }
         if self.principal.is_empty() {
             return refuse("principal", "needs at least one source");
@@ -162,7 +174,10 @@ impl FilterConfig {
         if self.tiers.is_empty() {
             return refuse("tiers", "needs at least one tier");
         }
-        if Tier::ALL.iter().any(|tier| self.tiers.iter().filter(|t| *t == tier).count() > 1) {
+        if Tier::ALL
+            .iter()
+            .any(|tier| self.tiers.iter().filter(|t| *t == tier).count() > 1)
+        {
             return refuse("tiers", "names a tier twice");
         }
         if !self.tiers.contains(&self.default_tier) {
@@ -172,22 +187,50 @@ impl FilterConfig {
             check_header_name("prefix_hash_header", name)?;
         }
         let day_ms = 86_400_000;
-        between("max_request_bytes", self.max_request_bytes as u64, 1, REQUEST_BYTES_LIMIT as u64)?;
-        between("max_event_bytes", self.max_event_bytes as u64, 1_024, 64 << 20)?;
-        between("max_held_bytes", self.max_held_bytes as u64, 1_024, 64 << 20)?;
+        between(
+            "max_request_bytes",
+            self.max_request_bytes as u64,
+            1,
+            REQUEST_BYTES_LIMIT as u64,
+        )?;
+        between(
+            "max_event_bytes",
+            self.max_event_bytes as u64,
+            1_024,
+            64 << 20,
+        )?;
+        between(
+            "max_held_bytes",
+            self.max_held_bytes as u64,
+            1_024,
+            64 << 20,
+        )?;
         between("classify_deadline_ms", self.classify_deadline_ms, 1, day_ms)?;
         between("commit_deadline_ms", self.commit_deadline_ms, 1, day_ms)?;
         between("commit_flush_ms", self.commit_flush_ms, 1, 60_000)?;
-        between("commit_queue_max", self.commit_queue_max as u64, 1, 1_000_000)?;
+        between(
+            "commit_queue_max",
+            self.commit_queue_max as u64,
+            1,
+            1_000_000,
+        )?;
         between("policy_refresh_ms", self.policy_refresh_ms, 100, day_ms)?;
-        between("breaker_failures", u64::from(self.breaker_failures), 1, 1_000_000)?;
+        between(
+            "breaker_failures",
+            u64::from(self.breaker_failures),
+            1,
+            1_000_000,
+        )?;
         between("breaker_open_ms", self.breaker_open_ms, 1, day_ms)?;
         Ok(self)
     }
 }
 
 fn refuse<T>(key: &str, reason: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError { key: key.into(), reason: reason.into() })
+    Err(ConfigError {
+        key: key.into(),
+        reason: reason.into(),
+    })
 }
 
 fn check_header_name(key: &str, name: &str) -> Result<(), ConfigError> {
@@ -195,7 +238,10 @@ fn check_header_name(key: &str, name: &str) -> Result<(), ConfigError> {
     if !name.is_empty() && name.bytes().all(token) {
         return Ok(());
     }
-    refuse(key, "a header name is lower-case letters, digits, '-', '_' and '.'")
+    refuse(
+        key,
+        "a header name is lower-case letters, digits, '-', '_' and '.'",
+    )
 }
 
 #[cfg(test)]
@@ -209,7 +255,13 @@ mod tests {
     #[test]
     fn defaults_need_only_the_cluster() {
         let config = parse(r#"{"index_cluster":"i"}"#).unwrap();
-        assert_eq!(config, FilterConfig { index_cluster: "i".into(), ..Default::default() });
+        assert_eq!(
+            config,
+            FilterConfig {
+                index_cluster: "i".into(),
+                ..Default::default()
+            }
+        );
         assert_eq!(config.max_request_bytes, 33_554_432);
         assert_eq!(config.max_held_bytes, 262_144);
     }
@@ -226,20 +278,38 @@ mod tests {
         let cases = [
             ("", "(top level)"),
             ("{}", "index_cluster"),
-            (r#"{"index_cluster":"i","classify_dedline_ms":1}"#, "classify_dedline_ms"),
+            (
+                r#"{"index_cluster":"i","classify_dedline_ms":1}"#,
+                "classify_dedline_ms",
+            ),
             (r#"{"index_cluster":"i","tiers":["5m","2h"]}"#, "tiers[1]"),
             (r#"{"index_cluster":"i","tiers":[]}"#, "tiers"),
             (r#"{"index_cluster":"i","tiers":["5m","5m"]}"#, "tiers"),
-            (r#"{"index_cluster":"i","default_tier":"24h"}"#, "default_tier"),
+            (
+                r#"{"index_cluster":"i","default_tier":"24h"}"#,
+                "default_tier",
+            ),
             (r#"{"index_cluster":"i","principal":[]}"#, "principal"),
-            (r#"{"index_cluster":"i","principal":[{"header":"X Y"}]}"#, "principal"),
-            (r#"{"index_cluster":"i","commit_flush_ms":0}"#, "commit_flush_ms"),
-            (r#"{"index_cluster":"i","max_request_bytes":"1"}"#, "max_request_bytes"),
+            (
+                r#"{"index_cluster":"i","principal":[{"header":"X Y"}]}"#,
+                "principal",
+            ),
+            (
+                r#"{"index_cluster":"i","commit_flush_ms":0}"#,
+                "commit_flush_ms",
+            ),
+            (
+                r#"{"index_cluster":"i","max_request_bytes":"1"}"#,
+                "max_request_bytes",
+            ),
             (r#"{"index_cluster":"i"} x"#, "(top level)"),
         ];
         for (json, key) in cases {
             let error = parse(json).unwrap_err();
-            assert!(error.key == key || error.reason.contains(key), "{json}: {error}");
+            assert!(
+                error.key == key || error.reason.contains(key),
+                "{json}: {error}"
+            );
         }
     }
 }

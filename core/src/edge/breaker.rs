@@ -22,7 +22,11 @@ enum State {
 impl Breaker {
     /// A closed breaker that opens for `open_ms` after `failures_max` failures in a row.
     pub const fn new(failures_max: u32, open_ms: u64) -> Self {
-        Self { failures_max, open_ms, state: State::Closed { failures: 0 } }
+        Self {
+            failures_max,
+            open_ms,
+            state: State::Closed { failures: 0 },
+        }
     }
 
     /// Whether callouts may be made.
@@ -39,12 +43,16 @@ impl Breaker {
 
     /// A callout failed. True if that opened the breaker.
     pub const fn failed(&mut self, now_ms: u64) -> bool {
-        let State::Closed { failures } = &mut self.state else { return false };
+        let State::Closed { failures } = &mut self.state else {
+            return false;
+        };
         *failures = failures.saturating_add(1);
         if *failures < self.failures_max {
             return false;
         }
-        self.state = State::Open { probe_at_ms: now_ms.saturating_add(self.open_ms) };
+        self.state = State::Open {
+            probe_at_ms: now_ms.saturating_add(self.open_ms),
+        };
         true
     }
 
@@ -65,7 +73,9 @@ impl Breaker {
         self.state = if healthy {
             State::Closed { failures: 0 }
         } else {
-            State::Open { probe_at_ms: now_ms.saturating_add(self.open_ms) }
+            State::Open {
+                probe_at_ms: now_ms.saturating_add(self.open_ms),
+            }
         };
     }
 }

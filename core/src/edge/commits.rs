@@ -73,7 +73,10 @@ impl CommitQueue {
             }
             settled.dropped += 1;
         }
-        self.waiting.push_back(Earned { at_ms: now_ms, commit });
+        self.waiting.push_back(Earned {
+            at_ms: now_ms,
+            commit,
+        });
         settled
     }
 
@@ -84,7 +87,10 @@ impl CommitQueue {
         if !self.in_flight.is_empty() || self.waiting.is_empty() {
             return (settled, None);
         }
-        while self.waiting.front().is_some_and(|e| now_ms.saturating_sub(e.at_ms) > self.deadline_ms)
+        while self
+            .waiting
+            .front()
+            .is_some_and(|e| now_ms.saturating_sub(e.at_ms) > self.deadline_ms)
         {
             self.waiting.pop_front();
             settled.timeout += 1;
@@ -97,9 +103,18 @@ impl CommitQueue {
         let commits = self
             .in_flight
             .iter()
-            .map(|e| Commit { age_ms: now_ms.saturating_sub(e.at_ms), ..e.commit.clone() })
+            .map(|e| Commit {
+                age_ms: now_ms.saturating_sub(e.at_ms),
+                ..e.commit.clone()
+            })
             .collect();
-        (settled, Some(CommitBatch { v: WIRE_VERSION, commits }))
+        (
+            settled,
+            Some(CommitBatch {
+                v: WIRE_VERSION,
+                commits,
+            }),
+        )
     }
 
     /// Reports the batch in flight. A failed one goes back to the head of the queue.
@@ -110,9 +125,15 @@ impl CommitQueue {
             CommitResult::Delivered => {
                 self.failures = 0;
                 self.retry_at_ms = 0;
-                Settled { ok: count, ..Settled::default() }
+                Settled {
+                    ok: count,
+                    ..Settled::default()
+                }
             }
-            CommitResult::Refused => Settled { error: count, ..Settled::default() },
+            CommitResult::Refused => Settled {
+                error: count,
+                ..Settled::default()
+            },
             CommitResult::Failed => {
                 let pause_ms = BACK_OFF_MIN_MS
                     .saturating_mul(1 << self.failures.min(16))
@@ -150,7 +171,12 @@ mod tests {
     }
 
     fn models(batch: Option<CommitBatch>) -> Vec<(String, u64)> {
-        batch.unwrap().commits.into_iter().map(|c| (c.model, c.age_ms)).collect()
+        batch
+            .unwrap()
+            .commits
+            .into_iter()
+            .map(|c| (c.model, c.age_ms))
+            .collect()
     }
 
     #[test]
@@ -163,9 +189,19 @@ mod tests {
         queue.push(commit("c"), 11);
         assert_eq!(queue.next_batch(11).1, None, "one in flight");
         assert_eq!(queue.settle(CommitResult::Failed, 20), Settled::default());
-        assert_eq!(queue.next_batch(20 + BACK_OFF_MIN_MS - 1).1, None, "backs off");
+        assert_eq!(
+            queue.next_batch(20 + BACK_OFF_MIN_MS - 1).1,
+            None,
+            "backs off"
+        );
         let (_, batch) = queue.next_batch(20 + BACK_OFF_MIN_MS);
-        assert_eq!(models(batch).iter().map(|m| m.0.as_str()).collect::<String>(), "abc");
+        assert_eq!(
+            models(batch)
+                .iter()
+                .map(|m| m.0.as_str())
+                .collect::<String>(),
+            "abc"
+        );
         assert_eq!(queue.settle(CommitResult::Delivered, 80).ok, 3);
         assert!(queue.is_empty());
     }

@@ -107,7 +107,12 @@ fn plan_chat(
                 routing_hash = hash_at(first.block);
                 let candidates = look_back(&breakpoints)
                     .into_iter()
-                    .filter_map(|block| Some(Candidate { block, hash: hash_at(block)? }))
+                    .filter_map(|block| {
+                        Some(Candidate {
+                            block,
+                            hash: hash_at(block)?,
+                        })
+                    })
                     .collect();
                 if context.callouts_allowed {
                     Callout::Ask(ClassifyRequest {
@@ -131,7 +136,10 @@ fn plan_chat(
         _ => None,
     };
     Ok(Forward {
-        body: request.forwarded(&Edits { ensure_usage, cache_salt: salt.as_deref() }),
+        body: request.forwarded(&Edits {
+            ensure_usage,
+            cache_salt: salt.as_deref(),
+        }),
         marked: request.marked(),
         drop_usage_only: ensure_usage && !request.asked_usage(),
         routing_hash: routing_hash.filter(|_| config.prefix_hash_header.is_some()),

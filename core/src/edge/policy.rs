@@ -21,7 +21,13 @@ impl PolicyView {
         if policy.v != WIRE_VERSION || policy.models.iter().any(|m| m.tiers.is_empty()) {
             return None;
         }
-        Some(Self::Known(policy.models.into_iter().map(|m| (m.model.clone(), m)).collect()))
+        Some(Self::Known(
+            policy
+                .models
+                .into_iter()
+                .map(|m| (m.model.clone(), m))
+                .collect(),
+        ))
     }
 
     /// The policy of an active model.
