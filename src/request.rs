@@ -64,13 +64,10 @@ pub fn declared_too_large(config: &FilterConfig) -> bool {
 pub fn refuse_size(shared: &Shared) {
     shared.metrics.body_read_failed.add(1);
     let limit = shared.config.max_request_bytes;
-    let body = serde_json::json!({"error": {
-        "message": format!("failed to read request body: larger than {limit} bytes"),
-        "type": "invalid_request_error",
-        "code": "body_read_failed",
-        "param": null,
-    }});
-    respond_400(body.to_string().as_bytes());
+    let body = format!(
+        r#"{{"error":{{"message":"failed to read request body: larger than {limit} bytes","type":"invalid_request_error","code":"body_read_failed","param":null}}}}"#
+    );
+    respond_400(body.as_bytes());
 }
 
 fn refuse_markers(shared: &Shared, refusal: &Refusal) {
