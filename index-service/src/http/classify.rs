@@ -21,7 +21,7 @@ pub async fn classify(
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let limits = &service.limits;
-    let answer = if brings_text(&parts.headers) {
+    if brings_text(&parts.headers) {
         // A body of unknown length may become as long as the limit.
         let announced = announced_bytes(&parts.headers).unwrap_or(limits.text_body_bytes_max);
         let room = announced.min(limits.text_body_bytes_max);
@@ -43,8 +43,7 @@ pub async fn classify(
     } else {
         let bytes = read_body(&parts.headers, body, limits.classify_body_bytes_max).await?;
         run(&service, &bytes, None).await
-    };
-    answer
+    }
 }
 
 async fn run(service: &Service, head: &[u8], text: Option<Bytes>) -> Result<Response, Failure> {

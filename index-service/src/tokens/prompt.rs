@@ -1,10 +1,13 @@
-//! The prompt as a token source sees it: blocks of text out of a chat request.
+//! The prompt as a token source sees it: the blocks of a chat request.
 
 use std::borrow::Cow;
 
-/// A chat request's body, taken apart.
+use prompt_cache_core::request::{ChatRequest, scan};
+
+/// A chat request's body, taken apart by the same rules as in the filter, so that block numbers
+/// mean the same.
 pub struct Prompt<'a> {
-    blocks: Vec<Cow<'a, str>>,
+    chat: ChatRequest<'a>,
 }
 
 /// A body that is no chat request, although the filter took it for one.
@@ -16,41 +19,18 @@ impl<'a> Prompt<'a> {
     /// Takes `body` apart.
     ///
     /// # Errors
-    /// When it is no JSON object with the shape of a chat request.
+    /// When it is no JSON object.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadPrompt> {
-        let body: serde_json::Value = serde_json::from_slice(body).map_err(|_| BadPrompt)?;
-        let mut blocks = Vec::new();
-        for message in body
-            .get("messages")
-            .and_then(|m| m.as_array())
-            .ok_or(BadPrompt)?
-        {
-            match message.get("content") {
-                Some(serde_json::Value::String(text)) => blocks.push(Cow::Owned(text.clone())),
-                Some(serde_json::Value::Array(parts)) => {
-                    for part in parts {
-                        let text = part
-                            .get("text")
-                            .and_then(|t| t.as_str())
-                            .unwrap_or_default();
-                        blocks.push(Cow::Owned(text.to_owned()));
-                    }
-                }
-                _ => blocks.push(Cow::Borrowed("")),
-            }
-        }
-        Ok(Self { blocks })
+        scan(body).map(|chat| Self { chat }).map_err(|_| BadPrompt)
     }
 
     /// Number of blocks.
     pub fn block_count(&self) -> usize {
-        self.blocks.len()
+        self.chat.block_count()
     }
 
-    /// The text that is counted for a block.
-    pub fn block_text(&self, block: u32) -> Option<Cow<'_, str>> {
-        self.blocks
-            .get(usize::try_from(block).ok()?)
-            .map(|text| Cow::Borrowed(text.as_ref()))
+    /// The text that is counted for a block; `None` for a block without any.
+    pub fn block_text(&self, block: u32) -> Option<Cow<'a, str>> {
+        self.chat.block_text(usize::try_from(block).ok()?)
     }
 }
