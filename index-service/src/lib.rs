@@ -1,1 +1,23 @@
-//! The index service.
+//! The index service: which prefixes are live, until when, and how many tokens they hold.
+//!
+//! The filter asks it to classify a request and later commits what a successful request earned.
+//! `docs/configuration-index.md` is the reference of its configuration, metrics and HTTP API.
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod classify;
+pub mod cli;
+pub mod clock;
+pub mod commit;
+pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod policy;
+pub mod principals;
+pub mod refresh;
+pub mod server;
+pub mod state;
+pub mod store;
+pub mod sweep;
+pub mod telemetry;
+pub mod tokens;

@@ -1,0 +1,154 @@
+//! Start to finish of `serve`: opens the store, binds, warms up, serves, shuts down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::{Config, StoreConfig};
+use crate::http::auth::Bearer;
+use crate::http::limits::Gates;
+use crate::metrics::Metrics;
+use crate::policy::Models;
+use crate::principals::Principals;
+use crate::refresh::RefreshQueue;
+use crate::state::Service;
+use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::tokens::pool::Pool;
+use crate::{http, server, sweep};
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {addr}: {error}")]
+    Listen {
+        /// The configured address.
+        addr: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The store did not open.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] crate::store::StoreError),
+    /// Something that no configuration should cause.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Opens the configured store.
+///
+/// # Errors
+/// [`BootError::Store`].
+pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BootError> {
+    match config {
+        StoreConfig::Embedded(embedded) => Ok(Arc::new(EmbeddedStore::open(embedded)?)),
+    }
+}
+
+/// Puts the service together around a store and a clock. Needs a tokio runtime.
+///
+/// # Errors
+/// [`BootError::Other`].
+pub fn assemble(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Service>, BootError> {
+    let metrics = Arc::new(Metrics::new());
+    let StoreConfig::Embedded(embedded) = &config.store;
+    let flush_ms = embedded.refresh_flush_ms;
+    let limits = config.limits.clone();
+    Ok(Arc::new(Service {
+        refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
+        store,
+        clock,
+        models: Models::new(&config.models).map_err(|e| BootError::Other(e.to_string()))?,
+        principals: Principals::new(config.principals.clone()),
+        pool: Pool::new(
+            limits.tokenize_concurrency_max,
+            limits.tokenize_queue_max,
+            limits.tokenize_timeout_ms,
+        ),
+        metrics,
+        gates: Gates::new(&limits),
+        bearer: Bearer::new(config.auth_token.as_ref()),
+        limits,
+        warm: AtomicBool::new(false),
+    }))
+}
+
+/// Runs the service until `stop` resolves.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), BootError> {
+    log_boot(&config);
+    let store = open_store(&config.store)?;
+    let service = assemble(&config, Arc::clone(&store), Arc::clone(&clock))?;
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| BootError::Listen {
+            addr: listen,
+            error,
+        })?;
+    let addr = listener.local_addr().map_err(|error| BootError::Listen {
+        addr: listen,
+        error,
+    })?;
+    tracing::info!(%addr, "listening");
+
+    let sweeper = tokio::spawn(sweep::run(
+        Arc::clone(&store),
+        clock,
+        Arc::clone(&service.metrics),
+        config.sweep_interval_ms,
+    ));
+    let warm = tokio::task::spawn_blocking({
+        let service = Arc::clone(&service);
+        move || {
+            service.models.warm_up();
+            service.warm.store(true, Ordering::Release);
+            tracing::info!("ready");
+        }
+    });
+    server::serve(
+        listener,
+        http::router(Arc::clone(&service)),
+        Arc::clone(&service),
+        stop,
+    )
+    .await;
+
+    sweeper.abort();
+    let _ = warm.await;
+    service.refreshes.flush().await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn log_boot(config: &Config) {
+    let models: Vec<&str> = config
+        .models
+        .iter()
+        .map(|model| model.model.as_str())
+        .collect();
+    let StoreConfig::Embedded(embedded) = &config.store;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        models = models.join(","),
+        store = "embedded",
+        data_dir = %embedded.data_dir.display(),
+        auth = config.auth_token.is_some(),
+        "starting"
+    );
+}

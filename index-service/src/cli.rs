@@ -1,0 +1,125 @@
+//! The command line: `serve` and `check-config`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::boot;
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigError, StoreConfig};
+use crate::telemetry;
+
+/// Exit code for a configuration that the service does not start with.
+const EXIT_BAD_CONFIG: u8 = 2;
+
+/// The ledger behind the prompt-cache filter: which prefixes are live, until when, and how many
+/// tokens they hold.
+#[derive(Debug, Parser)]
+#[command(name = "prompt-cache-index", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve {
+        /// YAML file; without it one model, `demo`, is active and everybody is accepted.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where to listen; port 0 takes a free one, shown in the log.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        /// Directory of the embedded store.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Check a configuration file: exit code 0, or 2 and one line that says what is wrong.
+    CheckConfig {
+        /// YAML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::CheckConfig { config } => match Config::load(&config) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(error) => bad_config(&error),
+            },
+            Command::Serve {
+                config,
+                listen,
+                data_dir,
+            } => {
+                let loaded = config.map_or_else(Config::builtin, |path| Config::load(&path));
+                let mut config = match loaded {
+                    Ok(config) => config,
+                    Err(error) => return bad_config(&error),
+                };
+                if let Some(listen) = listen {
+                    config.listen = listen;
+                }
+                if let Some(data_dir) = data_dir {
+                    let StoreConfig::Embedded(embedded) = &mut config.store;
+                    embedded.data_dir = data_dir;
+                }
+                serve(config)
+            }
+        }
+    }
+}
+
+fn bad_config(error: &ConfigError) -> ExitCode {
+    say(&error.to_string());
+    ExitCode::from(EXIT_BAD_CONFIG)
+}
+
+fn serve(config: Config) -> ExitCode {
+    telemetry::init(&config.log);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| boot::BootError::Other(format!("cannot start threads: {error}")))
+        .and_then(|runtime| {
+            runtime.block_on(boot::serve(config, Arc::new(SystemClock), stop_signal()))
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the default action ends the process, which the store survives.
+        _ => std::future::pending().await,
+    }
+}
+
+/// One line on standard error; a closed one is no reason to fail.
+fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "prompt-cache-index: {message}");
+}

@@ -1,0 +1,143 @@
+//! The commit: what successful requests earned becomes readable.
+
+use std::time::Instant;
+
+use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch};
+
+use crate::metrics::{CommitOutcome, ModelLabels, StoreOperation};
+use crate::policy::ActiveModel;
+use crate::state::Service;
+use crate::store::{Scope, StoreError, Write};
+
+/// Writes a batch that has passed `http::checks`. Returns once it is durable.
+///
+/// # Errors
+/// When the store fails; then nothing is acknowledged and the filter delivers again, which is
+/// harmless because commits are idempotent.
+pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnswer, StoreError> {
+    let start = Instant::now();
+    let now_ms = service.clock.now_ms();
+    let mut answer = CommitAnswer::default();
+    let mut writes = Vec::new();
+    for commit in &batch.commits {
+        match admit(service, commit) {
+            Ok((model, scope)) => {
+                record_drift(service, commit);
+                for entry in &commit.writes {
+                    let admitted = write_of(model, scope, commit.age_ms, *entry, now_ms);
+                    match admitted {
+                        Ok(write) => writes.push(write),
+                        Err(outcome) => drop_entries(service, &mut answer, outcome, 1),
+                    }
+                }
+            }
+            Err(outcome) => {
+                drop_entries(service, &mut answer, outcome, commit.writes.len() as u64);
+            }
+        }
+    }
+    let written = writes.len() as u64;
+    let stored = if writes.is_empty() {
+        Ok(())
+    } else {
+        service.store.write(writes, now_ms).await
+    };
+    service
+        .metrics
+        .commit_seconds
+        .observe(start.elapsed().as_secs_f64());
+    if let Err(error) = stored {
+        tracing::warn!(%error, entries = written, "commit failed");
+        service
+            .metrics
+            .store_errors
+            .get_or_create(&StoreOperation::Write.into())
+            .inc();
+        service
+            .metrics
+            .commit_entries
+            .get_or_create(&CommitOutcome::StoreError.into())
+            .inc_by(written);
+        return Err(error);
+    }
+    service
+        .metrics
+        .commit_entries
+        .get_or_create(&CommitOutcome::Written.into())
+        .inc_by(written);
+    answer.written = written;
+    Ok(answer)
+}
+
+/// The model and scope of a commit that is served, or why it is not.
+fn admit<'s>(
+    service: &'s Service,
+    commit: &Commit,
+) -> Result<(&'s ActiveModel, Scope), CommitOutcome> {
+    let model = service
+        .models
+        .get(&commit.model)
+        .ok_or(CommitOutcome::UnknownModel)?;
+    if commit.tokenizer_version != model.policy.tokenizer_version {
+        return Err(CommitOutcome::OtherVersion);
+    }
+    let account = service
+        .principals
+        .account_of(&commit.principal)
+        .ok_or(CommitOutcome::UnknownPrincipal)?;
+    Ok((
+        model,
+        Scope::of(&account, &commit.model, &commit.tokenizer_version),
+    ))
+}
+
+/// The write of one entry. Its life counts from the end of the response, not from the delivery
+/// of the commit: a repeated delivery never lengthens it.
+fn write_of(
+    model: &ActiveModel,
+    scope: Scope,
+    age_ms: u64,
+    entry: prompt_cache_core::ledger::NewEntry,
+    now_ms: u64,
+) -> Result<Write, CommitOutcome> {
+    if !model.policy.tiers.contains(&entry.tier) {
+        return Err(CommitOutcome::TierDisabled);
+    }
+    let born_ms = now_ms.saturating_sub(age_ms);
+    let expires_at_ms = born_ms.saturating_add(entry.tier.duration_ms());
+    if expires_at_ms <= now_ms {
+        return Err(CommitOutcome::Expired);
+    }
+    Ok(Write {
+        scope,
+        entry,
+        expires_at_ms,
+    })
+}
+
+fn drop_entries(
+    service: &Service,
+    answer: &mut CommitAnswer,
+    outcome: CommitOutcome,
+    entries: u64,
+) {
+    answer.dropped += entries;
+    service
+        .metrics
+        .commit_entries
+        .get_or_create(&outcome.into())
+        .inc_by(entries);
+}
+
+/// A written prefix is part of the prompt: a ratio above 1 means that our count is too high.
+fn record_drift(service: &Service, commit: &Commit) {
+    let deepest = commit.writes.iter().map(|write| write.tokens).max();
+    if let (Some(ours), Some(theirs)) = (deepest, commit.prompt_tokens.filter(|tokens| *tokens > 0))
+    {
+        let labels = ModelLabels {
+            model: commit.model.clone(),
+        };
+        let ratio = f64::from(ours) / theirs as f64;
+        service.metrics.drift.get_or_create(&labels).observe(ratio);
+    }
+}

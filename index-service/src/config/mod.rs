@@ -1,0 +1,194 @@
+//! The service's configuration: YAML, defaults, and the checks a file must pass.
+//!
+//! `raw` is what a file may say, this module what the service runs with. Everything that reaches
+//! the rest of the program has been validated.
+
+mod error;
+mod raw;
+mod validate;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use prompt_cache_core::ledger::Tier;
+use prompt_cache_core::wire::Fingerprint;
+
+pub use error::ConfigError;
+
+use crate::tokens::Encoding;
+
+/// Name of the ledger file inside the data directory.
+pub const LEDGER_FILE: &str = "ledger.redb";
+
+/// A validated configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen. Port 0 takes a free one, shown in the boot log.
+    pub listen: SocketAddr,
+    /// The bearer token `/v1/*` asks for; `None` asks for none.
+    pub auth_token: Option<AuthToken>,
+    /// Where the ledger lives.
+    pub store: StoreConfig,
+    /// The active models, in the order of the file.
+    pub models: Vec<ModelConfig>,
+    /// Who may cache.
+    pub principals: PrincipalsConfig,
+    /// Caps and deadlines.
+    pub limits: Limits,
+    /// Pause between two sweeps of expired entries.
+    pub sweep_interval_ms: u64,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// A shared secret. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthToken(String);
+
+impl AuthToken {
+    /// The token's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuthToken(..)")
+    }
+}
+
+/// Which store, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// One file on this machine, one process.
+    Embedded(EmbeddedConfig),
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddedConfig {
+    /// Directory of the ledger file; created when missing.
+    pub data_dir: PathBuf,
+    /// Memory for pages of the file.
+    pub cache_bytes: usize,
+    /// Refreshes gather this long before they are written together: the longest stretch of
+    /// refreshes a crash can lose. Commits are always durable before they are answered.
+    pub refresh_flush_ms: u64,
+}
+
+/// The cache policy of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// The `model` string that clients send.
+    pub model: String,
+    /// How its tokens are counted.
+    pub encoding: Encoding,
+    /// The floor below which a prefix is not written.
+    pub min_prefix_tokens: u64,
+    /// Enabled tiers, at least one, no repeats.
+    pub tiers: Vec<Tier>,
+    /// One of `tiers`.
+    pub default_tier: Tier,
+}
+
+/// Which principals may cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrincipalsConfig {
+    /// Every credential is its own principal.
+    Any,
+    /// Only these; others are inactive.
+    Known(HashSet<Fingerprint>),
+}
+
+/// Caps and deadlines of the HTTP side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest body of a classification without the prompt, and largest head of one with it.
+    pub classify_body_bytes_max: usize,
+    /// Largest body of a classification with the prompt.
+    pub text_body_bytes_max: usize,
+    /// Prompt bytes held at once over all requests.
+    pub text_bytes_in_flight_max: usize,
+    /// Largest commit batch.
+    pub commit_body_bytes_max: usize,
+    /// Open connections.
+    pub connections_max: usize,
+    /// `/v1` requests at once; more are answered 503.
+    pub concurrency_max: usize,
+    /// Prompts tokenized at once.
+    pub tokenize_concurrency_max: usize,
+    /// Prompts waiting for a tokenizer; more are answered 503.
+    pub tokenize_queue_max: usize,
+    /// Longest time to count one prompt; beyond it the read is answered and nothing written.
+    pub tokenize_timeout_ms: u64,
+    /// Longest time for one `/v1` request, from its headers to its answer.
+    pub request_timeout_ms: u64,
+    /// How long a shutdown waits for requests in flight.
+    pub shutdown_grace_ms: u64,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Least severe level that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Failures that need a person.
+    Error,
+    /// And degradations.
+    Warn,
+    /// And the life of the process.
+    Info,
+    /// And every request.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+impl Config {
+    /// The built-in configuration: one active model, `demo`, every principal accepted.
+    ///
+    /// # Errors
+    /// None in practice: a test holds the defaults to the same checks as a file.
+    pub fn builtin() -> Result<Self, ConfigError> {
+        validate::validate(raw::Raw::builtin(), Path::new("built-in defaults"))
+    }
+
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// With the file, the key and the reason.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::new(path, None, format!("cannot be read: {error}")))?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks `text` as the contents of the file at `path`, which names it in errors and is
+    /// what a relative `auth_token_file` starts from.
+    ///
+    /// # Errors
+    /// With the file, the key and the reason.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        validate::validate(raw::Raw::parse(text, path)?, path)
+    }
+}

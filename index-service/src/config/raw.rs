@@ -1,0 +1,191 @@
+//! The configuration as a file may spell it. Absent keys take the built-in defaults.
+
+use std::path::{Path, PathBuf};
+
+use prompt_cache_core::ledger::Tier;
+use serde::Deserialize;
+use serde::de::Error as _;
+
+use super::{ConfigError, LogFormat, LogLevel};
+use crate::tokens::Encoding;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    pub auth_token: Option<String>,
+    pub auth_token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub store: RawStore,
+    pub models: Vec<RawModel>,
+    #[serde(default)]
+    pub unknown_principal: UnknownPrincipal,
+    #[serde(default)]
+    pub principals: Vec<RawPrincipal>,
+    #[serde(default)]
+    pub limits: RawLimits,
+    #[serde(default = "default_sweep_interval_ms")]
+    pub sweep_interval_ms: u64,
+    #[serde(default)]
+    pub log: RawLog,
+}
+
+/// One key per kind of store; at most one may be given.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStore {
+    pub embedded: RawEmbedded,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawEmbedded {
+    pub data_dir: PathBuf,
+    pub cache_bytes: usize,
+    pub refresh_flush_ms: u64,
+}
+
+impl Default for RawEmbedded {
+    fn default() -> Self {
+        Self {
+            data_dir: "./data".into(),
+            cache_bytes: 256 << 20,
+            refresh_flush_ms: 200,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub model: String,
+    pub encoding: Encoding,
+    #[serde(default = "default_min_prefix_tokens")]
+    pub min_prefix_tokens: u64,
+    #[serde(default = "default_tiers")]
+    pub tiers: Vec<Tier>,
+    /// The shortest of `tiers` when absent, `5m` by default.
+    pub default_tier: Option<Tier>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UnknownPrincipal {
+    #[default]
+    Accept,
+    Inactive,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrincipal {
+    /// 64 hex digits.
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub classify_body_bytes_max: usize,
+    pub text_body_bytes_max: usize,
+    pub text_bytes_in_flight_max: usize,
+    pub commit_body_bytes_max: usize,
+    pub connections_max: usize,
+    pub concurrency_max: usize,
+    pub tokenize_concurrency_max: usize,
+    pub tokenize_queue_max: usize,
+    pub tokenize_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            classify_body_bytes_max: 64 << 10,
+            // The largest body the filter accepts, and the head before it.
+            text_body_bytes_max: (32 << 20) + (64 << 10),
+            text_bytes_in_flight_max: 256 << 20,
+            commit_body_bytes_max: 1 << 20,
+            connections_max: 4096,
+            concurrency_max: 1024,
+            tokenize_concurrency_max: std::thread::available_parallelism().map_or(1, usize::from),
+            tokenize_queue_max: 256,
+            tokenize_timeout_ms: 4000,
+            request_timeout_ms: 10_000,
+            shutdown_grace_ms: 10_000,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            level: LogLevel::Info,
+        }
+    }
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8088".to_owned()
+}
+
+const fn default_sweep_interval_ms() -> u64 {
+    10_000
+}
+
+const fn default_min_prefix_tokens() -> u64 {
+    1024
+}
+
+fn default_tiers() -> Vec<Tier> {
+    vec![Tier::FiveMinutes, Tier::OneHour]
+}
+
+impl Raw {
+    /// What runs without a file.
+    pub fn builtin() -> Self {
+        Self {
+            listen: default_listen(),
+            auth_token: None,
+            auth_token_file: None,
+            store: RawStore::default(),
+            models: vec![RawModel {
+                model: "demo".to_owned(),
+                encoding: Encoding::O200kBase,
+                min_prefix_tokens: default_min_prefix_tokens(),
+                tiers: default_tiers(),
+                default_tier: None,
+            }],
+            unknown_principal: UnknownPrincipal::Accept,
+            principals: Vec::new(),
+            limits: RawLimits::default(),
+            sweep_interval_ms: default_sweep_interval_ms(),
+            log: RawLog::default(),
+        }
+    }
+
+    /// Parses YAML; the error names the key.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut failed_at = None;
+        let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+            serde_path_to_error::deserialize::<_, Self>(deserializer).map_err(|error| {
+                failed_at = Some(error.path().to_string());
+                serde_saphyr::Error::custom(error.into_inner().without_snippet())
+            })
+        });
+        parsed.map_err(|error| {
+            let key = failed_at.filter(|key| key != ".");
+            ConfigError::new(path, key.as_deref(), error.without_snippet().to_string())
+        })
+    }
+}

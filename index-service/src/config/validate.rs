@@ -1,0 +1,287 @@
+//! Raw configuration to validated configuration: everything a type cannot say.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use prompt_cache_core::ledger::Tier;
+use prompt_cache_core::wire::Fingerprint;
+
+use super::raw::{Raw, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::{
+    AuthToken, Config, ConfigError, EmbeddedConfig, Limits, LogConfig, ModelConfig,
+    PrincipalsConfig, StoreConfig,
+};
+use crate::http::limits::MODEL_NAME_BYTES_MAX;
+
+/// Models one service may serve: each is a set of metric labels.
+const MODELS_MAX: usize = 1000;
+/// Longest shared token.
+const AUTH_TOKEN_BYTES_MAX: usize = 4096;
+
+type Invalid = (String, String);
+
+pub(super) fn validate(raw: Raw, path: &Path) -> Result<Config, ConfigError> {
+    build(raw, path).map_err(|(key, reason)| ConfigError::new(path, Some(&key), reason))
+}
+
+fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
+    let listen = raw.listen.parse().map_err(|_| {
+        invalid(
+            "listen",
+            format!(
+                "{:?} is not an address and port like 127.0.0.1:8088",
+                raw.listen
+            ),
+        )
+    })?;
+    let auth_token = auth_token(raw.auth_token, raw.auth_token_file.as_deref(), path)?;
+    let embedded = raw.store.embedded;
+    if embedded.data_dir.as_os_str().is_empty() {
+        return Err(invalid("store.embedded.data_dir", "must not be empty"));
+    }
+    at_least(
+        "store.embedded.cache_bytes",
+        embedded.cache_bytes as u64,
+        1 << 20,
+    )?;
+    between(
+        "store.embedded.refresh_flush_ms",
+        embedded.refresh_flush_ms,
+        1,
+        10_000,
+    )?;
+    between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
+    Ok(Config {
+        listen,
+        auth_token,
+        store: StoreConfig::Embedded(EmbeddedConfig {
+            data_dir: embedded.data_dir,
+            cache_bytes: embedded.cache_bytes,
+            refresh_flush_ms: embedded.refresh_flush_ms,
+        }),
+        models: models(raw.models)?,
+        principals: principals(raw.unknown_principal, &raw.principals)?,
+        limits: limits(&raw.limits)?,
+        sweep_interval_ms: raw.sweep_interval_ms,
+        log: LogConfig {
+            format: raw.log.format,
+            level: raw.log.level,
+        },
+    })
+}
+
+fn auth_token(
+    inline: Option<String>,
+    file: Option<&Path>,
+    config: &Path,
+) -> Result<Option<AuthToken>, Invalid> {
+    let (key, token) = match (inline, file) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "auth_token_file",
+                "auth_token is given as well; keep one",
+            ));
+        }
+        (Some(token), None) => ("auth_token", token),
+        (None, Some(file)) => {
+            let file = config
+                .parent()
+                .map_or_else(|| file.to_owned(), |dir| dir.join(file));
+            let token = std::fs::read_to_string(&file).map_err(|error| {
+                invalid(
+                    "auth_token_file",
+                    format!("{} cannot be read: {error}", file.display()),
+                )
+            })?;
+            ("auth_token_file", token)
+        }
+    };
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(invalid(key, "the token is empty"));
+    }
+    if token.len() > AUTH_TOKEN_BYTES_MAX || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let reason = format!("not a token: printable ASCII, at most {AUTH_TOKEN_BYTES_MAX} bytes");
+        return Err(invalid(key, reason));
+    }
+    Ok(Some(AuthToken(token.to_owned())))
+}
+
+fn models(raw: Vec<RawModel>) -> Result<Vec<ModelConfig>, Invalid> {
+    if raw.is_empty() || raw.len() > MODELS_MAX {
+        return Err(invalid(
+            "models",
+            format!("1 to {MODELS_MAX} models are possible"),
+        ));
+    }
+    let mut names = HashSet::new();
+    let mut models = Vec::with_capacity(raw.len());
+    for (i, model) in raw.into_iter().enumerate() {
+        let key = |field: &str| format!("models[{i}].{field}");
+        let name = &model.model;
+        if name.is_empty() || name.len() > MODEL_NAME_BYTES_MAX {
+            let reason = format!("must be 1 to {MODEL_NAME_BYTES_MAX} bytes");
+            return Err((key("model"), reason));
+        }
+        if !names.insert(name.clone()) {
+            return Err((key("model"), format!("{name:?} is configured twice")));
+        }
+        if u32::try_from(model.min_prefix_tokens).is_err() {
+            return Err((
+                key("min_prefix_tokens"),
+                "more than an entry can hold".to_owned(),
+            ));
+        }
+        let default_tier = default_tier(&model, &key)?;
+        models.push(ModelConfig {
+            model: model.model,
+            encoding: model.encoding,
+            min_prefix_tokens: model.min_prefix_tokens,
+            tiers: model.tiers,
+            default_tier,
+        });
+    }
+    Ok(models)
+}
+
+fn default_tier(model: &RawModel, key: &dyn Fn(&str) -> String) -> Result<Tier, Invalid> {
+    let mut seen = HashSet::new();
+    if let Some(tier) = model.tiers.iter().find(|tier| !seen.insert(**tier)) {
+        return Err((key("tiers"), format!("{} is listed twice", tier.as_str())));
+    }
+    let Some(shortest) = model.tiers.iter().min() else {
+        return Err((key("tiers"), "at least one tier is needed".to_owned()));
+    };
+    let default_tier = model.default_tier.unwrap_or(*shortest);
+    if !seen.contains(&default_tier) {
+        let reason = format!("{} is not among the tiers", default_tier.as_str());
+        return Err((key("default_tier"), reason));
+    }
+    Ok(default_tier)
+}
+
+fn principals(
+    unknown: UnknownPrincipal,
+    raw: &[RawPrincipal],
+) -> Result<PrincipalsConfig, Invalid> {
+    if unknown == UnknownPrincipal::Accept {
+        return if raw.is_empty() {
+            Ok(PrincipalsConfig::Any)
+        } else {
+            Err(invalid(
+                "principals",
+                "has no effect with unknown_principal: accept",
+            ))
+        };
+    }
+    if raw.is_empty() {
+        return Err(invalid(
+            "principals",
+            "unknown_principal: inactive needs a list of principals",
+        ));
+    }
+    let mut known = HashSet::with_capacity(raw.len());
+    for (i, principal) in raw.iter().enumerate() {
+        let key = || format!("principals[{i}].fingerprint");
+        let fingerprint = prompt_cache_core::PrefixHash::from_hex(&principal.fingerprint)
+            .map(|bytes| Fingerprint::new(*bytes.as_bytes()))
+            .ok_or_else(|| (key(), "must be 64 hex digits".to_owned()))?;
+        if !known.insert(fingerprint) {
+            return Err((key(), "is listed twice".to_owned()));
+        }
+    }
+    Ok(PrincipalsConfig::Known(known))
+}
+
+fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
+    at_least(
+        "limits.classify_body_bytes_max",
+        raw.classify_body_bytes_max as u64,
+        16 << 10,
+    )?;
+    at_least(
+        "limits.text_body_bytes_max",
+        raw.text_body_bytes_max as u64,
+        64 << 10,
+    )?;
+    at_least(
+        "limits.text_bytes_in_flight_max",
+        raw.text_bytes_in_flight_max as u64,
+        raw.text_body_bytes_max as u64,
+    )?;
+    at_least(
+        "limits.commit_body_bytes_max",
+        raw.commit_body_bytes_max as u64,
+        16 << 10,
+    )?;
+    let counts = [
+        ("limits.connections_max", raw.connections_max),
+        ("limits.concurrency_max", raw.concurrency_max),
+        (
+            "limits.tokenize_concurrency_max",
+            raw.tokenize_concurrency_max,
+        ),
+    ];
+    for (key, value) in counts {
+        between(key, value as u64, 1, 1 << 20)?;
+    }
+    between(
+        "limits.tokenize_queue_max",
+        raw.tokenize_queue_max as u64,
+        0,
+        1 << 20,
+    )?;
+    between(
+        "limits.tokenize_timeout_ms",
+        raw.tokenize_timeout_ms,
+        1,
+        600_000,
+    )?;
+    between(
+        "limits.request_timeout_ms",
+        raw.request_timeout_ms,
+        1,
+        600_000,
+    )?;
+    between(
+        "limits.shutdown_grace_ms",
+        raw.shutdown_grace_ms,
+        0,
+        600_000,
+    )?;
+    Ok(Limits {
+        classify_body_bytes_max: raw.classify_body_bytes_max,
+        text_body_bytes_max: raw.text_body_bytes_max,
+        text_bytes_in_flight_max: raw.text_bytes_in_flight_max,
+        commit_body_bytes_max: raw.commit_body_bytes_max,
+        connections_max: raw.connections_max,
+        concurrency_max: raw.concurrency_max,
+        tokenize_concurrency_max: raw.tokenize_concurrency_max,
+        tokenize_queue_max: raw.tokenize_queue_max,
+        tokenize_timeout_ms: raw.tokenize_timeout_ms,
+        request_timeout_ms: raw.request_timeout_ms,
+        shutdown_grace_ms: raw.shutdown_grace_ms,
+    })
+}
+
+fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
+    (key.to_owned(), reason.into())
+}
+
+fn at_least(key: &str, value: u64, least: u64) -> Result<(), Invalid> {
+    if value < least {
+        return Err(invalid(key, format!("{value} is below {least}")));
+    }
+    Ok(())
+}
+
+fn between(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
+    if !(least..=most).contains(&value) {
+        return Err(invalid(
+            key,
+            format!("{value} is not between {least} and {most}"),
+        ));
+    }
+    Ok(())
+}

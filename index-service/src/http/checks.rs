@@ -1,0 +1,111 @@
+//! What a request must satisfy beyond its types, before anything is looked up.
+
+use prompt_cache_core::ledger::{MAX_BREAKPOINTS, MAX_CANDIDATES};
+use prompt_cache_core::wire::{ClassifyRequest, CommitBatch, MAX_COMMITS_PER_BATCH, WIRE_VERSION};
+use serde::Deserialize;
+
+use super::Failure;
+use super::limits::MODEL_NAME_BYTES_MAX;
+
+/// Longest tokenizer version that is looked at.
+const TOKENIZER_VERSION_BYTES_MAX: usize = 128;
+
+/// Parses a request of this protocol version. The version is looked at first, so that a newer
+/// filter hears that and not which of its new fields is unknown.
+///
+/// # Errors
+/// 400 that says what is wrong, without repeating the request.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    match serde_json::from_slice::<Version>(json) {
+        Ok(Version { v: WIRE_VERSION }) => {}
+        Ok(Version { v }) => {
+            let message = format!("protocol version {v} is not served, {WIRE_VERSION} is");
+            return Err(Failure::new(
+                axum::http::StatusCode::BAD_REQUEST,
+                "unsupported_version",
+                message,
+            ));
+        }
+        Err(error) => return Err(malformed(&error)),
+    }
+    serde_json::from_slice(json).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &serde_json::Error) -> Failure {
+    Failure::invalid(format!("malformed request: {error}"))
+}
+
+/// Checks a classification.
+///
+/// # Errors
+/// 400 with the rule that is broken.
+pub fn classify(request: &ClassifyRequest) -> Result<(), Failure> {
+    check_model(&request.model)?;
+    let breakpoints = &request.breakpoints;
+    let candidates = &request.candidates;
+    if breakpoints.is_empty() {
+        return Err(Failure::invalid("no breakpoints"));
+    }
+    if breakpoints.len() > MAX_BREAKPOINTS {
+        return Err(Failure::invalid(format!(
+            "more than {MAX_BREAKPOINTS} breakpoints"
+        )));
+    }
+    if candidates.len() > MAX_CANDIDATES {
+        return Err(Failure::invalid(format!(
+            "more than {MAX_CANDIDATES} candidates"
+        )));
+    }
+    if !breakpoints.is_sorted_by(|a, b| a.block < b.block) {
+        return Err(Failure::invalid("breakpoints must ascend without repeats"));
+    }
+    if !candidates.is_sorted_by(|a, b| a.block < b.block) {
+        return Err(Failure::invalid("candidates must ascend without repeats"));
+    }
+    let is_candidate = |block| candidates.binary_search_by_key(&block, |c| c.block).is_ok();
+    if !breakpoints.iter().all(|b| is_candidate(b.block)) {
+        return Err(Failure::invalid("a breakpoint is not among the candidates"));
+    }
+    if candidates.last().map(|c| c.block) != breakpoints.last().map(|b| b.block) {
+        return Err(Failure::invalid(
+            "a candidate lies after the last breakpoint",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a commit batch.
+///
+/// # Errors
+/// 400 with the rule that is broken.
+pub fn commit(batch: &CommitBatch) -> Result<(), Failure> {
+    if batch.commits.len() > MAX_COMMITS_PER_BATCH {
+        return Err(Failure::invalid(format!(
+            "more than {MAX_COMMITS_PER_BATCH} commits"
+        )));
+    }
+    for commit in &batch.commits {
+        check_model(&commit.model)?;
+        if commit.tokenizer_version.len() > TOKENIZER_VERSION_BYTES_MAX {
+            return Err(Failure::invalid("tokenizer_version is too long"));
+        }
+        if commit.writes.len() > MAX_BREAKPOINTS {
+            return Err(Failure::invalid(format!(
+                "more than {MAX_BREAKPOINTS} writes"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_model(model: &str) -> Result<(), Failure> {
+    if model.is_empty() || model.len() > MODEL_NAME_BYTES_MAX {
+        let message = format!("model must be 1 to {MODEL_NAME_BYTES_MAX} bytes");
+        return Err(Failure::invalid(message));
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! The service's Prometheus metrics: closed label sets, all names start `prompt_cache_index_`.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Content type of [`Metrics::render`].
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A label set with the one label `$label`, whose values are an enum of `$values`.
+macro_rules! label {
+    ($(#[$doc:meta])* $labels:ident, $label:ident: $values:ident { $($(#[$vdoc:meta])* $value:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $labels {
+            /// The value.
+            pub $label: $values,
+        }
+
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $values {
+            $($(#[$vdoc])* $value),+
+        }
+
+        impl $values {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$value),+];
+        }
+
+        impl EncodeLabelValue for $values {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                let name = match self { $(Self::$value => stringify!($value)),+ };
+                EncodeLabelValue::encode(&snake(name).as_str(), encoder)
+            }
+        }
+
+        impl From<$values> for $labels {
+            fn from($label: $values) -> Self {
+                Self { $label }
+            }
+        }
+    };
+}
+
+label! {
+    /// How a classification ended.
+    ClassifyLabels, outcome: ClassifyOutcome {
+        /// With a split.
+        Ok,
+        /// The prompt is needed.
+        TextNeeded,
+        /// The model has no policy.
+        UnknownModel,
+        /// The principal is refused.
+        UnknownPrincipal,
+        /// The request was malformed.
+        Invalid,
+        /// The store did not answer.
+        StoreError,
+        /// Too many prompts were waiting for a tokenizer.
+        Busy,
+    }
+}
+
+label! {
+    /// How a count ended.
+    TokenizeLabels, outcome: TokenizeOutcome {
+        /// With counts.
+        Ok,
+        /// The tokenizer failed.
+        Failed,
+        /// It took too long.
+        Timeout,
+        /// Too many were waiting.
+        Busy,
+    }
+}
+
+label! {
+    /// What became of an entry that a commit brought.
+    CommitLabels, outcome: CommitOutcome {
+        /// Written, or already there.
+        Written,
+        /// Its life was over before it came.
+        Expired,
+        /// The model has no policy.
+        UnknownModel,
+        /// The principal is refused.
+        UnknownPrincipal,
+        /// Counted by another tokenizer version.
+        OtherVersion,
+        /// The tier is not enabled for the model.
+        TierDisabled,
+        /// The store failed; the filter will deliver it again.
+        StoreError,
+    }
+}
+
+label! {
+    /// What became of a refresh.
+    RefreshLabels, outcome: RefreshOutcome {
+        /// Handed to the store.
+        Written,
+        /// Would have gained under 1 % of the window.
+        Skipped,
+        /// The queue was full.
+        Dropped,
+        /// The store failed.
+        StoreError,
+    }
+}
+
+label! {
+    /// Why a request was refused to protect the service.
+    ShedLabels, reason: Shed {
+        /// `concurrency_max` requests were running.
+        Concurrency,
+        /// `tokenize_queue_max` prompts were waiting.
+        TokenizeQueue,
+        /// `text_bytes_in_flight_max` were held.
+        TextBytes,
+        /// `request_timeout_ms` had passed.
+        Timeout,
+        /// `connections_max` were open.
+        Connections,
+    }
+}
+
+label! {
+    /// What the store was asked.
+    StoreLabels, operation: StoreOperation {
+        /// A look-up.
+        LookUp,
+        /// A commit.
+        Write,
+        /// A refresh.
+        Refresh,
+        /// A sweep.
+        Sweep,
+        /// A probe.
+        Ping,
+    }
+}
+
+/// A configured model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// Its name; never one that is not in the configuration.
+    pub model: String,
+}
+
+/// A configured model and a tier.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TierLabels {
+    /// The model.
+    pub model: String,
+    /// The tier's name.
+    pub tier: &'static str,
+}
+
+/// All metrics of one service.
+pub struct Metrics {
+    registry: Registry,
+    /// Classifications by outcome.
+    pub classify: Family<ClassifyLabels, Counter>,
+    /// Duration of classifications.
+    pub classify_seconds: Histogram,
+    /// Duration of look-ups.
+    pub look_up_seconds: Histogram,
+    /// Counts by outcome.
+    pub tokenize: Family<TokenizeLabels, Counter>,
+    /// Duration of counts, with the wait for a thread.
+    pub tokenize_seconds: Histogram,
+    /// Duration of commit batches, until they were durable.
+    pub commit_seconds: Histogram,
+    /// Committed entries by outcome.
+    pub commit_entries: Family<CommitLabels, Counter>,
+    /// Refreshes by outcome.
+    pub refreshes: Family<RefreshLabels, Counter>,
+    /// Requests refused to protect the service.
+    pub shed: Family<ShedLabels, Counter>,
+    /// Failed store operations.
+    pub store_errors: Family<StoreLabels, Counter>,
+    /// Store operations that were tried again.
+    pub store_retries: Gauge<u64, AtomicU64>,
+    /// Entries in the store.
+    pub entries: Gauge<u64, AtomicU64>,
+    /// Bytes the store takes on disk.
+    pub store_bytes: Gauge<u64, AtomicU64>,
+    /// Completed sweeps.
+    pub sweeps: Counter,
+    /// Entries removed by sweeps.
+    pub swept_entries: Counter,
+    /// Tokens classified as read.
+    pub read_tokens: Family<ModelLabels, Counter>,
+    /// Tokens classified as created.
+    pub created_tokens: Family<TierLabels, Counter>,
+    /// Our count of the deepest written prefix over the upstream's count of the whole prompt.
+    pub drift: Family<ModelLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    /// Fresh metrics, all counters of closed label sets at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("prompt_cache_index");
+        let r = &mut registry;
+        let build = Info::new(vec![(
+            "version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )]);
+        r.register("build", "Version of the service", build);
+        let metrics = Self {
+            classify: add(r, "classify", "Classifications by outcome"),
+            classify_seconds: seconds(r, "classify_duration", "Duration of a classification"),
+            look_up_seconds: seconds(r, "lookup_duration", "Duration of a look-up in the store"),
+            tokenize: add(r, "tokenize", "Counts of new text by outcome"),
+            tokenize_seconds: seconds(r, "tokenize_duration", "Duration of a count, with its wait"),
+            commit_seconds: seconds(r, "commit_duration", "Duration of a commit batch"),
+            commit_entries: add(r, "commit_entries", "Committed entries by outcome"),
+            refreshes: add(r, "refreshes", "Refreshes by outcome"),
+            shed: add(r, "shed", "Requests refused to protect the service"),
+            store_errors: add(r, "store_errors", "Failed store operations"),
+            store_retries: add(
+                r,
+                "store_retries",
+                "Store operations tried again since the start",
+            ),
+            entries: add(
+                r,
+                "entries",
+                "Entries in the store, expired ones until swept",
+            ),
+            store_bytes: add(r, "store_bytes", "Bytes the store takes on disk"),
+            sweeps: add(r, "sweeps", "Completed sweeps"),
+            swept_entries: add(r, "swept_entries", "Expired entries removed"),
+            read_tokens: add(r, "read_tokens", "Tokens classified as read"),
+            created_tokens: add(r, "created_tokens", "Tokens classified as created"),
+            drift: drift(r),
+            registry,
+        };
+        metrics.start_at_zero();
+        metrics
+    }
+
+    fn start_at_zero(&self) {
+        zero(&self.classify, ClassifyOutcome::ALL);
+        zero(&self.tokenize, TokenizeOutcome::ALL);
+        zero(&self.commit_entries, CommitOutcome::ALL);
+        zero(&self.refreshes, RefreshOutcome::ALL);
+        zero(&self.shed, Shed::ALL);
+        zero(&self.store_errors, StoreOperation::ALL);
+    }
+
+    /// The metrics as text ([`METRICS_CONTENT_TYPE`]).
+    ///
+    /// # Errors
+    /// When a metric cannot be written.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn add<M>(registry: &mut Registry, name: &str, help: &str) -> M
+where
+    M: Default + Clone + prometheus_client::registry::Metric,
+{
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Buckets from 20 µs to 10 s.
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = Histogram::new([
+        2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
+        5.0, 10.0,
+    ]);
+    let unit = prometheus_client::registry::Unit::Seconds;
+    registry.register_with_unit(name, help, unit, histogram.clone());
+    histogram
+}
+
+fn drift(registry: &mut Registry) -> Family<ModelLabels, Histogram, fn() -> Histogram> {
+    let buckets: fn() -> Histogram = || {
+        Histogram::new([
+            0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5,
+        ])
+    };
+    let family = Family::new_with_constructor(buckets);
+    let help = "Our count of the deepest written prefix over the upstream's prompt_tokens; \
+                above 1 the counts have drifted";
+    registry.register("counted_prompt_ratio", help, family.clone());
+    family
+}
+
+fn zero<L, V>(family: &Family<L, Counter>, values: &[V])
+where
+    L: Clone + std::hash::Hash + Eq + From<V>,
+    V: Copy,
+{
+    for value in values {
+        drop(family.get_or_create(&L::from(*value)));
+    }
+}
+
+/// `StoreError` → `store_error`.
+fn snake(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    for (i, letter) in name.char_indices() {
+        if i > 0 && letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}

@@ -1,0 +1,48 @@
+//! What every request handler shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::http::auth::Bearer;
+use crate::http::limits::Gates;
+use crate::metrics::Metrics;
+use crate::policy::Models;
+use crate::principals::Principals;
+use crate::refresh::RefreshQueue;
+use crate::store::Store;
+use crate::tokens::pool::Pool;
+
+/// The service, shared by all connections.
+pub struct Service {
+    /// The ledger.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Active models.
+    pub models: Models,
+    /// Who may cache.
+    pub principals: Principals,
+    /// Threads for tokenizing.
+    pub pool: Pool,
+    /// Refreshes on their way to the store.
+    pub refreshes: RefreshQueue,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Caps and deadlines.
+    pub limits: Limits,
+    /// What is in flight.
+    pub gates: Gates,
+    /// The token `/v1` asks for.
+    pub bearer: Bearer,
+    /// Tokenizers are loaded and the sweeper runs.
+    pub warm: AtomicBool,
+}
+
+impl Service {
+    /// Whether start-up is over.
+    pub fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Acquire)
+    }
+}

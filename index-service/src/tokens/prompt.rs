@@ -1,0 +1,36 @@
+//! The prompt as a token source sees it: the blocks of a chat request.
+
+use std::borrow::Cow;
+
+use prompt_cache_core::request::{ChatRequest, scan};
+
+/// A chat request's body, taken apart by the same rules as in the filter, so that block numbers
+/// mean the same.
+pub struct Prompt<'a> {
+    chat: ChatRequest<'a>,
+}
+
+/// A body that is no chat request, although the filter took it for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body after the first line is not a chat request")]
+pub struct BadPrompt;
+
+impl<'a> Prompt<'a> {
+    /// Takes `body` apart.
+    ///
+    /// # Errors
+    /// When it is no JSON object.
+    pub fn parse(body: &'a [u8]) -> Result<Self, BadPrompt> {
+        scan(body).map(|chat| Self { chat }).map_err(|_| BadPrompt)
+    }
+
+    /// Number of blocks.
+    pub fn block_count(&self) -> usize {
+        self.chat.block_count()
+    }
+
+    /// The text that is counted for a block; `None` for a block without any.
+    pub fn block_text(&self, block: u32) -> Option<Cow<'a, str>> {
+        self.chat.block_text(usize::try_from(block).ok()?)
+    }
+}
