@@ -1,0 +1,171 @@
+//! What one pass finds in a chat completion body: flags, blocks, markers and cuts, as positions.
+
+use std::{borrow::Cow, fmt};
+
+use super::json::Span;
+
+/// A chat completion body that was read once. Borrows the body; memory is a few bytes per block
+/// and marker.
+#[derive(Debug)]
+pub struct ChatRequest<'b> {
+    pub(super) body: &'b [u8],
+    pub(super) model: Option<Cow<'b, str>>,
+    pub(super) stream: bool,
+    pub(super) stream_options: StreamOptions,
+    /// The value of the last top-level `cache_salt`.
+    pub(super) cache_salt: Option<Span>,
+    pub(super) tools: Tools,
+    pub(super) messages: Messages,
+    /// The top-level `cache_control`, unless `null`.
+    pub(super) automatic: Option<Span>,
+    /// The top-level `prompt_cache_options`, unless `null`.
+    pub(super) cache_options: Option<Span>,
+    /// Ranges to remove: every marker anywhere with its comma, ascending and disjoint.
+    pub(super) cuts: Vec<Span>,
+    /// Where a member can be added to the body.
+    pub(super) end: ObjectEnd,
+}
+
+/// The end of an object, as needed to add a member there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ObjectEnd {
+    /// Position of the closing brace.
+    pub close: u32,
+    /// Whether a member is left once the markers are cut, so that another one needs a comma.
+    pub occupied: bool,
+}
+
+/// The last top-level `stream_options`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum StreamOptions {
+    #[default]
+    Absent,
+    Null(Span),
+    Object {
+        /// The value of its last `include_usage` and whether that is `true`.
+        include_usage: Option<(Span, bool)>,
+        end: ObjectEnd,
+    },
+    /// Neither an object nor `null`: the upstream's to refuse.
+    Other,
+}
+
+impl StreamOptions {
+    pub fn include_usage(self) -> bool {
+        matches!(
+            self,
+            Self::Object {
+                include_usage: Some((_, true)),
+                ..
+            }
+        )
+    }
+}
+
+/// The last top-level `tools`.
+#[derive(Debug, Default)]
+pub(super) struct Tools {
+    pub value: Option<Span>,
+    /// One block for each element of an array.
+    pub blocks: Vec<Span>,
+    /// In the order of the bytes.
+    pub markers: Vec<Marker>,
+}
+
+/// The last top-level `messages`.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    pub value: Option<Span>,
+    pub list: Vec<Message>,
+    /// The blocks of all messages, in the order of the prompt.
+    pub blocks: Vec<Span>,
+    /// In the order of the bytes.
+    pub markers: Vec<Marker>,
+}
+
+/// An element of `messages`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message {
+    pub value: Span,
+    /// Index of its first block in [`Messages::blocks`].
+    pub first_block: u32,
+    /// Blocks that come from `content`.
+    pub parts: u32,
+    /// Blocks that come from `tool_calls`. Without either there is one block, the boundary.
+    pub calls: u32,
+    /// Its last `content`.
+    pub content: Option<Span>,
+    /// Its last `tool_calls`.
+    pub tool_calls: Option<Span>,
+    /// Whether the role is `user` or `tool`.
+    pub from_outside: bool,
+}
+
+impl Message {
+    pub fn block_count(&self) -> u32 {
+        (self.parts + self.calls).max(1)
+    }
+}
+
+/// A marker in effect on a tool, message, part or tool call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marker {
+    pub place: Place,
+    pub dialect: Dialect,
+    pub value: Span,
+}
+
+/// The two ways to mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    CacheControl,
+    PromptCacheBreakpoint,
+}
+
+/// What a marker marks; prints as its path. Indices are those of the arrays in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Tool(u32),
+    Message(u32),
+    Part { message: u32, part: u32 },
+    ToolCall { message: u32, call: u32 },
+    Top,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool(tool) => write!(f, "tools[{tool}]."),
+            Self::Message(message) => write!(f, "messages[{message}]."),
+            Self::Part { message, part } => write!(f, "messages[{message}].content[{part}]."),
+            Self::ToolCall { message, call } => {
+                write!(f, "messages[{message}].tool_calls[{call}].")
+            }
+            Self::Top => Ok(()),
+        }
+    }
+}
+
+impl ChatRequest<'_> {
+    /// The block a place marks; `None` at the top level of a request without blocks.
+    pub(super) fn marked_block(&self, place: Place) -> Option<u32> {
+        let tools = super::json::offset(self.tools.blocks.len());
+        let first = |message: u32| {
+            let message = self.messages.list.get(message as usize)?;
+            Some((tools + message.first_block, message))
+        };
+        match place {
+            Place::Tool(tool) => Some(tool),
+            Place::Message(message) => {
+                let (first, message) = first(message)?;
+                Some(first + message.block_count() - 1)
+            }
+            Place::Part { message, part } => Some(first(message)?.0 + part),
+            Place::ToolCall { message, call } => {
+                let (first, message) = first(message)?;
+                Some(first + message.parts + call)
+            }
+            Place::Top => super::json::offset(self.block_count()).checked_sub(1),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Strict JSON reading over borrowed bytes: one forward pass of positions and spans, no tree.
+//!
+//! Accepts exactly what `serde_json` accepts for a `Value`, its recursion limit and its number
+//! range included; `tests/request_json.rs` compares the two. The bytes must be UTF-8, which
+//! [`super::scan`] has checked for the body as a whole.
+
+use std::borrow::Cow;
+
+use super::{Opaque, unescape};
+
+/// Containers that may be open at once; `serde_json` gives up on the 128th.
+pub(super) const DEPTH_MAX: u8 = 127;
+/// Longer numbers can exceed the range of `f64` without an exponent.
+const PLAIN_NUMBER_BYTES_MAX: usize = 300;
+
+/// A byte range of the body. Bodies of 4 GiB and more are not read ([`Opaque::TooLarge`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: offset(start),
+            end: offset(end),
+        }
+    }
+
+    /// The bytes of this range; empty when it lies outside, which no span of this body does.
+    pub fn of(self, body: &[u8]) -> &[u8] {
+        body.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// A position as stored in spans.
+pub(super) fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// A string as spelled in the body, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'b> {
+    pub raw: &'b [u8],
+    /// Whether `raw` contains a backslash; if not, it is the string's value.
+    pub escaped: bool,
+}
+
+impl<'b> Text<'b> {
+    /// The string's value, as UTF-8 bytes.
+    pub fn value(self) -> Cow<'b, [u8]> {
+        if !self.escaped {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut value = Vec::with_capacity(self.raw.len());
+        unescape::runs(self.raw, |run| value.extend_from_slice(run));
+        Cow::Owned(value)
+    }
+
+    /// The string's value.
+    pub fn text(self) -> Cow<'b, str> {
+        match self.value() {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => Cow::Owned(match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(broken) => String::from_utf8_lossy(broken.as_bytes()).into_owned(),
+            }),
+        }
+    }
+}
+
+/// The name of a member, with the positions a cut needs.
+#[derive(Debug)]
+pub(super) struct Key<'b> {
+    /// The unescaped name.
+    pub name: Cow<'b, [u8]>,
+    /// Where its opening quote is.
+    pub start: usize,
+    /// Where the comma before it is; `start` for the first member.
+    pub comma: usize,
+}
+
+/// A position in a body, and how many containers are open there.
+pub(super) struct Reader<'b> {
+    bytes: &'b [u8],
+    pos: usize,
+    depth: u8,
+}
+
+impl<'b> Reader<'b> {
+    pub fn new(bytes: &'b [u8]) -> Self {
+        Self::at(bytes, 0)
+    }
+
+    /// A reader of a value that starts at `pos`.
+    pub fn at(bytes: &'b [u8], pos: usize) -> Self {
+        Self {
+            bytes,
+            pos,
+            depth: 0,
+        }
+    }
+
+    pub fn pos(&self) -> usize {
+        self.pos
+    }
+
+    /// Goes on at `pos`, the end of a value that is known from an earlier pass.
+    pub fn jump(&mut self, pos: u32) {
+        self.pos = pos as usize;
+    }
+
+    /// The byte at the position.
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.pos).copied()
+    }
+
+    /// Skips white space and returns the byte after it.
+    pub fn token(&mut self) -> Option<u8> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.pos += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// Enters the object or array whose bracket is at the position.
+    pub fn open(&mut self) -> Result<(), Opaque> {
+        if self.depth >= DEPTH_MAX {
+            return Err(Opaque::TooDeep);
+        }
+        self.depth += 1;
+        self.pos += 1;
+        Ok(())
+    }
+
+    /// Reads up to the value of the next member; `None` after the closing brace.
+    pub fn key(&mut self, first: bool) -> Result<Option<Key<'b>>, Opaque> {
+        let mut comma = None;
+        let mut byte = self.token();
+        if byte == Some(b'}') {
+            return Ok(self.close());
+        }
+        if !first {
+            if byte != Some(b',') {
+                return Err(Opaque::NotJson);
+            }
+            comma = Some(self.pos);
+            self.pos += 1;
+            byte = self.token();
+        }
+        if byte != Some(b'"') {
+            return Err(Opaque::NotJson);
+        }
+        let start = self.pos;
+        let name = self.string()?.value();
+        if self.token() != Some(b':') {
+            return Err(Opaque::NotJson);
+        }
+        self.pos += 1;
+        self.token();
+        Ok(Some(Key {
+            name,
+            start,
+            comma: comma.unwrap_or(start),
+        }))
+    }
+
+    /// Reads up to the next element of an array; `false` after the closing bracket.
+    pub fn element(&mut self, first: bool) -> Result<bool, Opaque> {
+        let byte = self.token();
+        if byte == Some(b']') {
+            self.close::<()>();
+            return Ok(false);
+        }
+        if !first {
+            if byte != Some(b',') {
+                return Err(Opaque::NotJson);
+            }
+            self.pos += 1;
+            self.token();
+        }
+        Ok(true)
+    }
+
+    fn close<T>(&mut self) -> Option<T> {
+        self.pos += 1;
+        self.depth = self.depth.saturating_sub(1);
+        None
+    }
+
+    /// Reads the value at the position, whatever it is, and returns its range.
+    pub fn skip(&mut self) -> Result<Span, Opaque> {
+        let start = self.pos;
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'{') => {
+                self.open()?;
+                let mut first = true;
+                while self.key(first)?.is_some() {
+                    first = false;
+                    self.skip()?;
+                }
+            }
+            Some(b'[') => {
+                self.open()?;
+                let mut first = true;
+                while self.element(first)? {
+                    first = false;
+                    self.skip()?;
+                }
+            }
+            Some(b't') => self.literal(b"true")?,
+            Some(b'f') => self.literal(b"false")?,
+            Some(b'n') => self.literal(b"null")?,
+            Some(b'-' | b'0'..=b'9') => {
+                self.number()?;
+            }
+            _ => return Err(Opaque::NotJson),
+        }
+        Ok(Span::new(start, self.pos))
+    }
+
+    /// Reads the string whose opening quote is at the position.
+    pub fn string(&mut self) -> Result<Text<'b>, Opaque> {
+        let start = self.pos + 1;
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let run = special(rest);
+            at += run;
+            match rest.get(run) {
+                Some(b'"') => {
+                    self.pos = at + 1;
+                    let raw = self.bytes.get(start..at).unwrap_or_default();
+                    return Ok(Text { raw, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    let escape = rest.get(run..).unwrap_or_default();
+                    let (_, length) = unescape::escape(escape).ok_or(Opaque::NotJson)?;
+                    at += length;
+                }
+                _ => return Err(Opaque::NotJson),
+            }
+        }
+    }
+
+    /// Reads the number at the position and returns its spelling.
+    pub fn number(&mut self) -> Result<&'b [u8], Opaque> {
+        let start = self.pos;
+        if self.peek() == Some(b'-') {
+            self.pos += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.pos += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.pos += 1;
+            self.digits()?;
+        }
+        let exponent = matches!(self.peek(), Some(b'e' | b'E'));
+        if exponent {
+            self.pos += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.pos += 1;
+            }
+            self.digits()?;
+        }
+        let spelling = self.bytes.get(start..self.pos).unwrap_or_default();
+        // Only such numbers can be out of the range that serde_json accepts.
+        if (exponent || spelling.len() > PLAIN_NUMBER_BYTES_MAX)
+            && serde_json::from_slice::<serde_json::Number>(spelling).is_err()
+        {
+            return Err(Opaque::NotJson);
+        }
+        Ok(spelling)
+    }
+
+    fn digits(&mut self) -> Result<(), Opaque> {
+        let start = self.pos;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.pos += 1;
+        }
+        if self.pos == start {
+            Err(Opaque::NotJson)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub fn literal(&mut self, word: &[u8]) -> Result<(), Opaque> {
+        let rest = self.bytes.get(self.pos..).unwrap_or_default();
+        if !rest.starts_with(word) {
+            return Err(Opaque::NotJson);
+        }
+        self.pos += word.len();
+        Ok(())
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+fn is_special(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\' || byte < 0x20
+}
+
+/// Marks the bytes of a little-endian word that [`is_special`]. Only the lowest mark is exact
+/// (a borrow may add marks above it), and only that one is used.
+fn special_marks(word: u64) -> u64 {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let marks = (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
+    (marks | control) & HIGH_BITS
+}
+
+/// The number of bytes before the first quote, backslash or control character.
+fn special(bytes: &[u8]) -> usize {
+    let mut clean = 0;
+    // The shape of this loop is one the compiler turns into vector instructions.
+    for chunk in bytes.as_chunks::<32>().0 {
+        if chunk
+            .iter()
+            .fold(false, |any, &byte| any | is_special(byte))
+        {
+            break;
+        }
+        clean += 32;
+    }
+    let rest = bytes.get(clean..).unwrap_or_default();
+    let (words, tail) = rest.as_chunks::<8>();
+    for word in words {
+        let marks = special_marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return clean + marks.trailing_zeros() as usize / 8;
+        }
+        clean += 8;
+    }
+    clean
+        + tail
+            .iter()
+            .position(|&byte| is_special(byte))
+            .unwrap_or(tail.len())
+}

@@ -1,0 +1,209 @@
+//! The second dialect: `prompt_cache_breakpoint` on content parts, `prompt_cache_options` at the
+//! top level.
+
+use super::{
+    MarkerRules, Refusal, RefusalReason,
+    chat::{ChatRequest, Place},
+    json::Span,
+    markers::{Field, Point, Problem, fields, tier_names},
+    refusal::quoted,
+};
+use crate::ledger::{MAX_BREAKPOINTS, Tier};
+
+const BREAKPOINT: &str = "prompt_cache_breakpoint";
+const OPTIONS: &str = "prompt_cache_options";
+const MALFORMED_BREAKPOINT: &str =
+    "prompt_cache_breakpoint must be an object with a string \"mode\": \"explicit\"";
+const MALFORMED_OPTIONS: &str = "prompt_cache_options must be an object with an optional string \"mode\" (\"implicit\" or \"explicit\") and an optional string \"ttl\"";
+
+/// `prompt_cache_options`, read.
+#[derive(Default)]
+pub(super) struct CacheOptions {
+    /// Whether the end of the last user or tool message is marked too. The dialect's default
+    /// where the options are there, but a request without options has no such breakpoint.
+    implicit: bool,
+    /// `None`: the default tier.
+    tier: Option<Tier>,
+}
+
+/// Whether these options are well formed and give no breakpoint themselves.
+pub(super) fn only_explicit(body: &[u8], value: Span) -> bool {
+    let Some([Field::Text(mode), ttl]) = fields(body, value, ["mode", "ttl"]) else {
+        return false;
+    };
+    let well_formed = match ttl {
+        Field::Absent | Field::Null => true,
+        Field::Text(ttl) => seconds(&ttl).is_some(),
+        Field::Other => false,
+    };
+    mode == "explicit" && well_formed
+}
+
+/// Checks the value of a `prompt_cache_breakpoint`.
+pub(super) fn check_breakpoint(body: &[u8], value: Span, place: Place) -> Result<(), Refusal> {
+    let message = match fields(body, value, ["mode"]) {
+        Some([Field::Text(mode)]) if mode == "explicit" => return Ok(()),
+        Some([Field::Text(mode)]) => format!(
+            "unsupported prompt_cache_breakpoint mode: {} (only \"explicit\")",
+            quoted(&mode)
+        ),
+        _ => MALFORMED_BREAKPOINT.to_owned(),
+    };
+    Err(Problem(RefusalReason::MalformedCacheControl, message).of(place, BREAKPOINT))
+}
+
+/// Reads `prompt_cache_options`; `null` members are absent ones, as in the clients of this
+/// dialect.
+pub(super) fn parse_options(
+    body: &[u8],
+    value: Span,
+    rules: &MarkerRules<'_>,
+) -> Result<CacheOptions, Refusal> {
+    let refuse = |reason, message| Err(Problem(reason, message).of(Place::Top, OPTIONS));
+    let malformed = RefusalReason::MalformedCacheControl;
+    let Some([mode, ttl]) = fields(body, value, ["mode", "ttl"]) else {
+        return refuse(malformed, MALFORMED_OPTIONS.to_owned());
+    };
+    let implicit = match &mode {
+        Field::Absent | Field::Null => true,
+        Field::Text(mode) if mode == "implicit" => true,
+        Field::Text(mode) if mode == "explicit" => false,
+        Field::Text(mode) => {
+            let quoted = quoted(mode);
+            let message = format!(
+                "unsupported prompt_cache_options mode: {quoted} (only \"implicit\" or \"explicit\")"
+            );
+            return refuse(malformed, message);
+        }
+        Field::Other => return refuse(malformed, MALFORMED_OPTIONS.to_owned()),
+    };
+    let ttl = match ttl {
+        Field::Absent | Field::Null => {
+            return Ok(CacheOptions {
+                implicit,
+                tier: None,
+            });
+        }
+        Field::Text(ttl) => ttl,
+        Field::Other => return refuse(malformed, MALFORMED_OPTIONS.to_owned()),
+    };
+    let Some(seconds) = seconds(&ttl) else {
+        let message = format!("invalid prompt_cache_options ttl: {}", quoted(&ttl));
+        return refuse(RefusalReason::InvalidTtl, message);
+    };
+    let long_enough = rules
+        .tiers
+        .iter()
+        .filter(|tier| tier.duration().as_secs() >= seconds);
+    match long_enough.min() {
+        Some(&tier) => Ok(CacheOptions {
+            implicit,
+            tier: Some(tier),
+        }),
+        None => refuse(
+            RefusalReason::TierDisabled,
+            format!(
+                "prompt_cache_options ttl {} is not currently available; available tiers: {}",
+                quoted(&ttl),
+                tier_names(rules)
+            ),
+        ),
+    }
+}
+
+/// A duration such as `30m`: a positive whole number of seconds, minutes, hours or days.
+fn seconds(ttl: &str) -> Option<u64> {
+    let unit = ttl.chars().next_back()?;
+    let digits = ttl.strip_suffix(unit)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let unit_seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return None,
+    };
+    let count: u64 = digits.parse().ok()?;
+    count
+        .checked_mul(unit_seconds)
+        .filter(|&seconds| seconds > 0)
+}
+
+/// Adds this dialect's breakpoints to the `cache_control` ones, which come first: the latest
+/// blocks fill what is left of the four. On a block that is a breakpoint already it takes no slot.
+/// Leaves `points` ascending by block.
+pub(super) fn add(
+    request: &ChatRequest<'_>,
+    rules: &MarkerRules<'_>,
+    options: &CacheOptions,
+    marked: &[(u32, Place)],
+    points: &mut Vec<Point>,
+) {
+    let tier = options.tier.unwrap_or(rules.default_tier);
+    let point = |block, place, key| Point {
+        block,
+        tier,
+        place,
+        key,
+    };
+    let mut wanted: Vec<Point> = marked
+        .iter()
+        .map(|&(block, place)| point(block, place, BREAKPOINT))
+        .collect();
+    if options.implicit {
+        let outside = request
+            .messages
+            .list
+            .iter()
+            .rposition(|message| message.from_outside);
+        let place = outside.map(|at| Place::Message(super::json::offset(at)));
+        let block = place.and_then(|place| request.marked_block(place));
+        wanted.extend(block.map(|block| point(block, Place::Top, OPTIONS)));
+    }
+    wanted.sort_by_key(|point| std::cmp::Reverse(point.block));
+
+    let mut taken: Vec<u32> = points.iter().map(|point| point.block).collect();
+    taken.dedup();
+    for point in wanted {
+        if !taken.contains(&point.block) {
+            if taken.len() == MAX_BREAKPOINTS {
+                continue;
+            }
+            taken.push(point.block);
+        }
+        points.push(point);
+    }
+    points.sort_by_key(|point| point.block);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("30s", Some(30)),
+            ("5m", Some(300)),
+            ("1h", Some(3_600)),
+            ("1d", Some(86_400)),
+            ("007m", Some(420)),
+            ("0m", None),
+            ("", None),
+            ("m", None),
+            ("5", None),
+            ("5 m", None),
+            ("+5m", None),
+            ("-5m", None),
+            ("1.5h", None),
+            ("5é", None),
+            ("99999999999999999999s", None),
+            ("9999999999999999999d", None),
+        ];
+        for (ttl, expected) in cases {
+            assert_eq!(seconds(ttl), expected, "{ttl}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Prefix identity: the request's blocks as a chain of hashes.
+//!
+//! `docs/prefix-hash.md` is the specification; `tests/vectors/prefix.json` its examples.
+
+use super::{
+    Opaque,
+    canonical::{Members, Sink, Token},
+    chat::{ChatRequest, Message},
+    json::{Reader, Span, offset},
+};
+use crate::prefix_hash::PrefixHash;
+
+/// Starts every chain; a change of the encoding changes it.
+const VERSION: &[u8] = b"prompt-cache-prefix/1";
+
+/// See [`ChatRequest::prefix_hashes`].
+pub(super) fn hashes(
+    request: &ChatRequest<'_>,
+    params: &[String],
+    last_block: u32,
+) -> Vec<PrefixHash> {
+    let count = request
+        .block_count()
+        .min((last_block as usize).saturating_add(1));
+    let mut chain = Chain {
+        request,
+        sink: Sink::new(),
+        hashes: Vec::with_capacity(count),
+        count,
+    };
+    // The scan has read every byte that is read here, by the same rules: it cannot fail.
+    // If it did, fewer hashes would come out, and less would be cached.
+    let _ = chain.run(params);
+    chain.hashes
+}
+
+/// The names that are never hashed as the start of a chain: they are the blocks.
+fn gives_blocks(name: &[u8]) -> bool {
+    matches!(name, b"messages" | b"tools")
+}
+
+/// The markers of a message or a part, in either dialect.
+pub(super) fn is_part_marker(name: &[u8]) -> bool {
+    matches!(name, b"cache_control" | b"prompt_cache_breakpoint")
+}
+
+/// The marker of a message, tool or tool call.
+pub(super) fn is_marker(name: &[u8]) -> bool {
+    name == b"cache_control"
+}
+
+struct Chain<'r, 'b> {
+    request: &'r ChatRequest<'b>,
+    sink: Sink,
+    hashes: Vec<PrefixHash>,
+    count: usize,
+}
+
+impl<'b> Chain<'_, 'b> {
+    fn run(&mut self, params: &[String]) -> Result<(), Opaque> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        self.start(params)?;
+        for &tool in &self.request.tools.blocks {
+            self.sink.token(Token::Tool);
+            self.value_without_marker(tool)?;
+            if self.end_of_block() {
+                return Ok(());
+            }
+        }
+        for message in &self.request.messages.list {
+            if self.message(message)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the hash of the block written and starts the next one; `true` after the last.
+    fn end_of_block(&mut self) -> bool {
+        let hash = self.sink.finish();
+        self.hashes.push(hash);
+        self.sink.raw(hash.as_bytes());
+        self.hashes.len() == self.count
+    }
+
+    fn start(&mut self, params: &[String]) -> Result<(), Opaque> {
+        let request = self.request;
+        let is_param = |name: &[u8]| params.iter().any(|param| param.as_bytes() == name);
+        let start = request
+            .body
+            .iter()
+            .position(|&byte| byte == b'{')
+            .unwrap_or_default();
+        let known = [request.tools.value, request.messages.value];
+        let mut members = Members::of(request.body, offset(start), &known, |name| {
+            gives_blocks(name) || is_param(name)
+        })?;
+        members.retain(|name, value| match name {
+            // Without blocks they are hashed as values: engines tell some of these apart.
+            b"tools" => request.tools.blocks.is_empty() && !self.is_null(value),
+            b"messages" => request.messages.list.is_empty() && !self.is_null(value),
+            _ => !self.is_null(value),
+        });
+        self.sink.string(VERSION);
+        self.sink.members(request.body, &members)?;
+        let hash = self.sink.finish();
+        self.sink.raw(hash.as_bytes());
+        Ok(())
+    }
+
+    /// Writes the blocks of a message; `true` after the last block asked for.
+    fn message(&mut self, message: &Message) -> Result<bool, Opaque> {
+        self.header(message)?;
+        let first = message.first_block as usize;
+        let parts = message.parts as usize;
+        let blocks = self
+            .request
+            .messages
+            .blocks
+            .get(first..)
+            .unwrap_or_default();
+        let (parts, calls) = blocks.split_at_checked(parts).unwrap_or((blocks, &[]));
+        for &part in parts {
+            self.part(part, message.content == Some(part))?;
+            if self.end_of_block() {
+                return Ok(true);
+            }
+        }
+        for &call in calls.iter().take(message.calls as usize) {
+            self.sink.token(Token::ToolCall);
+            self.value_without_marker(call)?;
+            if self.end_of_block() {
+                return Ok(true);
+            }
+        }
+        if message.parts + message.calls > 0 {
+            return Ok(false);
+        }
+        self.sink.token(Token::Boundary);
+        Ok(self.end_of_block())
+    }
+
+    /// All of a message but its blocks: part of its first block.
+    fn header(&mut self, message: &Message) -> Result<(), Opaque> {
+        let body = self.request.body;
+        if !message.value.of(body).starts_with(b"{") {
+            self.sink.token(Token::OtherMessage);
+            return self
+                .sink
+                .value(&mut Reader::at(body, message.value.start as usize));
+        }
+        self.sink.token(Token::Message);
+        let known = [message.content, message.tool_calls];
+        let mut members = Members::of(body, message.value.start, &known, |name| !is_marker(name))?;
+        members.retain(|name, value| match name {
+            b"content" => message.parts == 0 && !self.is_null(value),
+            b"tool_calls" => message.calls == 0 && !self.is_null(value),
+            _ => true,
+        });
+        self.sink.members(body, &members)
+    }
+
+    /// `whole`: the part is string content, not an element of an array.
+    fn part(&mut self, part: Span, whole: bool) -> Result<(), Opaque> {
+        let body = self.request.body;
+        let mut reader = Reader::at(body, part.start as usize);
+        match reader.peek() {
+            Some(b'{') => {
+                let members = Members::of(body, part.start, &[], |name| !is_part_marker(name))?;
+                if let Some(mut text) = only_text(body, &members) {
+                    self.sink.token(Token::Text);
+                    return self.sink.value(&mut text);
+                }
+                self.sink.token(Token::Part);
+                self.sink.members(body, &members)
+            }
+            Some(b'"') if whole => {
+                self.sink.token(Token::Text);
+                self.sink.value(&mut reader)
+            }
+            _ => {
+                self.sink.token(Token::OtherPart);
+                self.sink.value(&mut reader)
+            }
+        }
+    }
+
+    /// A tool or tool call: as given, but for the marker at its own top level.
+    fn value_without_marker(&mut self, value: Span) -> Result<(), Opaque> {
+        let mut reader = Reader::at(self.request.body, value.start as usize);
+        match reader.peek() {
+            Some(b'{') => self.sink.object_as_given(&mut reader, is_marker),
+            _ => self.sink.value(&mut reader),
+        }
+    }
+
+    fn is_null(&self, value: Span) -> bool {
+        value.of(self.request.body) == b"null"
+    }
+}
+
+/// The text of a part that has nothing but `type: text` and a string `text`.
+fn only_text<'b>(body: &'b [u8], members: &Members<'_>) -> Option<Reader<'b>> {
+    if members.len() != 2 {
+        return None;
+    }
+    let mut kind = Reader::at(body, members.get(b"type")?.start as usize);
+    let text = Reader::at(body, members.get(b"text")?.start as usize);
+    let is_text = kind.peek() == Some(b'"') && &*kind.string().ok()?.value() == b"text";
+    (is_text && text.peek() == Some(b'"')).then_some(text)
+}

@@ -1,0 +1,405 @@
+//! The one pass over a body that fills a `ChatRequest`.
+//!
+//! Of members that occur twice the last counts, as in every mainstream parser: what an earlier
+//! one gave is dropped, only the cuts of its markers stay.
+
+use super::{
+    BLOCKS_MAX, MARKERS_MAX, MEMBERS_MAX, Opaque,
+    chat::{
+        ChatRequest, Dialect, Marker, Message, Messages, ObjectEnd, Place, StreamOptions, Tools,
+    },
+    json::{Key, Reader, Span, offset},
+};
+
+/// Reads a body. See [`super::scan`].
+pub(super) fn scan(body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(Opaque::TooLarge);
+    }
+    if std::str::from_utf8(body).is_err() {
+        return Err(Opaque::NotUtf8);
+    }
+    let mut scanner = Scanner::new(body);
+    if scanner.reader.token() == Some(b'{') {
+        scanner.body()?;
+        scanner.end_of_body()?;
+        Ok(scanner.found)
+    } else {
+        scanner.reader.skip()?;
+        scanner.end_of_body()?;
+        Err(Opaque::NotObject)
+    }
+}
+
+/// Whether a member stays in the forwarded body.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Cut,
+}
+
+/// The markers of one tool, message, part or tool call: the last of each, unless `null`.
+#[derive(Default)]
+struct Marks {
+    cache_control: Option<Span>,
+    breakpoint: Option<Span>,
+}
+
+impl Marks {
+    fn push_to(&self, markers: &mut Vec<Marker>, place: Place) {
+        let cache_control = (Dialect::CacheControl, self.cache_control);
+        let breakpoint = (Dialect::PromptCacheBreakpoint, self.breakpoint);
+        for (dialect, value) in [cache_control, breakpoint] {
+            if let Some(value) = value {
+                markers.push(Marker {
+                    place,
+                    dialect,
+                    value,
+                });
+            }
+        }
+    }
+}
+
+/// Blocks and markers of the `content` or `tool_calls` of the message being read.
+#[derive(Default)]
+struct Section {
+    value: Option<Span>,
+    blocks: Vec<Span>,
+    markers: Vec<Marker>,
+}
+
+impl Section {
+    fn clear(&mut self) {
+        self.value = None;
+        self.blocks.clear();
+        self.markers.clear();
+    }
+}
+
+struct Scanner<'b> {
+    reader: Reader<'b>,
+    found: ChatRequest<'b>,
+    content: Section,
+    calls: Section,
+}
+
+impl<'b> Scanner<'b> {
+    fn new(body: &'b [u8]) -> Self {
+        let found = ChatRequest {
+            body,
+            model: None,
+            stream: false,
+            stream_options: StreamOptions::Absent,
+            cache_salt: None,
+            tools: Tools::default(),
+            messages: Messages::default(),
+            automatic: None,
+            cache_options: None,
+            cuts: Vec::new(),
+            end: ObjectEnd::default(),
+        };
+        let reader = Reader::new(body);
+        Self {
+            reader,
+            found,
+            content: Section::default(),
+            calls: Section::default(),
+        }
+    }
+
+    fn end_of_body(&mut self) -> Result<(), Opaque> {
+        if self.reader.token().is_none() {
+            Ok(())
+        } else {
+            Err(Opaque::NotJson)
+        }
+    }
+
+    fn body(&mut self) -> Result<(), Opaque> {
+        let mut automatic = None;
+        let mut cache_options = None;
+        self.found.end = self.object(usize::MAX, |this, key| {
+            match &*key.name {
+                b"cache_control" => return this.marker(&mut automatic),
+                b"prompt_cache_options" => return this.marker(&mut cache_options),
+                b"messages" => this.messages()?,
+                b"tools" => this.tools()?,
+                b"model" => this.found.model = this.string()?,
+                b"stream" => {
+                    let value = this.reader.skip()?;
+                    this.found.stream = value.of(this.found.body) == b"true";
+                }
+                b"stream_options" => this.stream_options()?,
+                b"cache_salt" => this.found.cache_salt = Some(this.reader.skip()?),
+                _ => {
+                    this.reader.skip()?;
+                }
+            }
+            Ok(Fate::Kept)
+        })?;
+        self.found.automatic = automatic;
+        self.found.cache_options = cache_options;
+        Ok(())
+    }
+
+    /// Reads the members of the object at the position; `visit` reads each value.
+    fn object(
+        &mut self,
+        members_max: usize,
+        mut visit: impl FnMut(&mut Self, &Key<'b>) -> Result<Fate, Opaque>,
+    ) -> Result<ObjectEnd, Opaque> {
+        self.reader.open()?;
+        let mut members = 0;
+        let mut occupied = false;
+        while let Some(key) = self.reader.key(members == 0)? {
+            if members == members_max {
+                return Err(Opaque::TooManyMembers);
+            }
+            members += 1;
+            if visit(self, &key)? == Fate::Kept {
+                occupied = true;
+                continue;
+            }
+            // With a member left before it, the comma in between goes; else the one after it.
+            let value_end = self.reader.pos();
+            let cut = if occupied {
+                Span::new(key.comma, value_end)
+            } else if self.reader.token() == Some(b',') {
+                Span::new(key.start, self.reader.pos() + 1)
+            } else {
+                Span::new(key.start, value_end)
+            };
+            if self.found.cuts.len() == MARKERS_MAX {
+                return Err(Opaque::TooManyMarkers);
+            }
+            self.found.cuts.push(cut);
+        }
+        Ok(ObjectEnd {
+            close: offset(self.reader.pos() - 1),
+            occupied,
+        })
+    }
+
+    /// Reads an array's elements; `visit` reads each. Anything else is read and has none.
+    fn elements(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, u32) -> Result<(), Opaque>,
+    ) -> Result<Span, Opaque> {
+        if self.reader.peek() != Some(b'[') {
+            return self.reader.skip();
+        }
+        let start = self.reader.pos();
+        self.reader.open()?;
+        let mut index = 0;
+        while self.reader.element(index == 0)? {
+            visit(self, index)?;
+            index += 1;
+        }
+        Ok(Span::new(start, self.reader.pos()))
+    }
+
+    /// Reads the value of a marker; `null` is none, and stays where it is.
+    fn marker(&mut self, mark: &mut Option<Span>) -> Result<Fate, Opaque> {
+        let value = self.reader.skip()?;
+        *mark = (value.of(self.found.body) != b"null").then_some(value);
+        Ok(if mark.is_some() {
+            Fate::Cut
+        } else {
+            Fate::Kept
+        })
+    }
+
+    fn string(&mut self) -> Result<Option<std::borrow::Cow<'b, str>>, Opaque> {
+        if self.reader.peek() == Some(b'"') {
+            return Ok(Some(self.reader.string()?.text()));
+        }
+        self.reader.skip()?;
+        Ok(None)
+    }
+
+    fn stream_options(&mut self) -> Result<(), Opaque> {
+        self.found.stream_options = match self.reader.peek() {
+            Some(b'{') => {
+                let mut include_usage = None;
+                let end = self.object(usize::MAX, |this, key| {
+                    let value = this.reader.skip()?;
+                    if &*key.name == b"include_usage" {
+                        include_usage = Some((value, value.of(this.found.body) == b"true"));
+                    }
+                    Ok(Fate::Kept)
+                })?;
+                StreamOptions::Object { include_usage, end }
+            }
+            Some(b'n') => StreamOptions::Null(self.reader.skip()?),
+            _ => {
+                self.reader.skip()?;
+                StreamOptions::Other
+            }
+        };
+        Ok(())
+    }
+
+    fn tools(&mut self) -> Result<(), Opaque> {
+        self.found.tools.blocks.clear();
+        self.found.tools.markers.clear();
+        let value = self.elements(|this, index| {
+            let (value, marks) = this.block(Carrier::ToolOrCall)?;
+            this.room_for_block(0)?;
+            marks.push_to(&mut this.found.tools.markers, Place::Tool(index));
+            this.found.tools.blocks.push(value);
+            Ok(())
+        })?;
+        self.found.tools.value = Some(value);
+        Ok(())
+    }
+
+    /// Reads a tool, a tool call or a content part.
+    fn block(&mut self, carrier: Carrier) -> Result<(Span, Marks), Opaque> {
+        let mut marks = Marks::default();
+        if self.reader.peek() != Some(b'{') {
+            return Ok((self.reader.skip()?, marks));
+        }
+        let start = self.reader.pos();
+        let members_max = if carrier == Carrier::Part {
+            MEMBERS_MAX
+        } else {
+            usize::MAX
+        };
+        self.object(members_max, |this, key| match &*key.name {
+            b"cache_control" => this.marker(&mut marks.cache_control),
+            b"prompt_cache_breakpoint" if carrier == Carrier::Part => {
+                this.marker(&mut marks.breakpoint)
+            }
+            _ => this.reader.skip().map(|_| Fate::Kept),
+        })?;
+        Ok((Span::new(start, self.reader.pos()), marks))
+    }
+
+    fn messages(&mut self) -> Result<(), Opaque> {
+        let messages = &mut self.found.messages;
+        messages.list.clear();
+        messages.blocks.clear();
+        messages.markers.clear();
+        self.found.messages.value = Some(self.elements(Self::message)?);
+        Ok(())
+    }
+
+    fn message(&mut self, index: u32) -> Result<(), Opaque> {
+        self.content.clear();
+        self.calls.clear();
+        let mut marks = Marks::default();
+        let mut from_outside = false;
+        let start = self.reader.pos();
+        if self.reader.peek() == Some(b'{') {
+            self.object(MEMBERS_MAX, |this, key| {
+                match &*key.name {
+                    b"cache_control" => return this.marker(&mut marks.cache_control),
+                    b"content" => this.content(index)?,
+                    b"tool_calls" => this.tool_calls(index)?,
+                    b"role" => {
+                        from_outside = matches!(this.string()?.as_deref(), Some("user" | "tool"));
+                    }
+                    _ => {
+                        this.reader.skip()?;
+                    }
+                }
+                Ok(Fate::Kept)
+            })?;
+        } else {
+            self.reader.skip()?;
+        }
+        self.end_of_message(
+            index,
+            Span::new(start, self.reader.pos()),
+            &marks,
+            from_outside,
+        )
+    }
+
+    fn end_of_message(
+        &mut self,
+        index: u32,
+        value: Span,
+        marks: &Marks,
+        from_outside: bool,
+    ) -> Result<(), Opaque> {
+        if self.content.blocks.is_empty() && self.calls.blocks.is_empty() {
+            self.room_for_block(0)?;
+        }
+        let messages = &mut self.found.messages;
+        let message = Message {
+            value,
+            first_block: offset(messages.blocks.len()),
+            parts: offset(self.content.blocks.len()),
+            calls: offset(self.calls.blocks.len()),
+            content: self.content.value,
+            tool_calls: self.calls.value,
+            from_outside,
+        };
+        messages.list.push(message);
+        messages.blocks.append(&mut self.content.blocks);
+        messages.blocks.append(&mut self.calls.blocks);
+        if message.parts + message.calls == 0 {
+            messages.blocks.push(value);
+        }
+        let first_marker = messages.markers.len();
+        messages.markers.append(&mut self.content.markers);
+        messages.markers.append(&mut self.calls.markers);
+        marks.push_to(&mut messages.markers, Place::Message(index));
+        if let Some(own) = messages.markers.get_mut(first_marker..) {
+            own.sort_unstable_by_key(|marker| marker.value.start);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, message: u32) -> Result<(), Opaque> {
+        self.content.clear();
+        if self.reader.peek() == Some(b'"') {
+            let value = self.reader.skip()?;
+            self.room_for_block(0)?;
+            self.content.blocks.push(value);
+            self.content.value = Some(value);
+            return Ok(());
+        }
+        let value = self.elements(|this, part| {
+            let (value, marks) = this.block(Carrier::Part)?;
+            this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
+            marks.push_to(&mut this.content.markers, Place::Part { message, part });
+            this.content.blocks.push(value);
+            Ok(())
+        })?;
+        self.content.value = Some(value);
+        Ok(())
+    }
+
+    fn tool_calls(&mut self, message: u32) -> Result<(), Opaque> {
+        self.calls.clear();
+        let value = self.elements(|this, call| {
+            let (value, marks) = this.block(Carrier::ToolOrCall)?;
+            this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
+            marks.push_to(&mut this.calls.markers, Place::ToolCall { message, call });
+            this.calls.blocks.push(value);
+            Ok(())
+        })?;
+        self.calls.value = Some(value);
+        Ok(())
+    }
+
+    /// Checks that one more block fits beside those found and `pending` ones.
+    fn room_for_block(&self, pending: usize) -> Result<(), Opaque> {
+        let blocks = self.found.block_count() + pending;
+        if blocks < BLOCKS_MAX {
+            Ok(())
+        } else {
+            Err(Opaque::TooManyBlocks)
+        }
+    }
+}
+
+/// What carries a marker: only content parts know both dialects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Part,
+    ToolOrCall,
+}

@@ -1,0 +1,99 @@
+//! What the escapes of a JSON string stand for.
+
+/// The character of the escape at the start of `bytes` (its backslash included) and the length
+/// of its spelling. `None`: not an escape that JSON knows, or half a surrogate pair.
+pub(super) fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let simple = match *bytes.get(1)? {
+        b'n' => '\n',
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b't' => '\t',
+        b'r' => '\r',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'u' => return unicode(bytes),
+        _ => return None,
+    };
+    Some((simple, 2))
+}
+
+fn unicode(bytes: &[u8]) -> Option<(char, usize)> {
+    let unit = hex(bytes.get(2..6)?)?;
+    if !(0xD800..0xDC00).contains(&unit) {
+        return Some((char::from_u32(unit)?, 6));
+    }
+    if bytes.get(6..8)? != b"\\u" {
+        return None;
+    }
+    let low = hex(bytes.get(8..12)?)?;
+    if !(0xDC00..0xE000).contains(&low) {
+        return None;
+    }
+    Some((
+        char::from_u32(0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00))?,
+        12,
+    ))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, &digit| {
+        Some(value << 4 | char::from(digit).to_digit(16)?)
+    })
+}
+
+/// Hands out the value of a string in pieces: runs without an escape as they lie in the body,
+/// and the bytes of each escaped character.
+pub(super) fn runs(raw: &[u8], mut emit: impl FnMut(&[u8])) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (run, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        emit(run);
+        // The scan has accepted every escape; the fallback only keeps this loop finite.
+        let (character, length) = escape(tail).unwrap_or((char::REPLACEMENT_CHARACTER, 1));
+        emit(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = tail.get(length..).unwrap_or_default();
+    }
+    emit(rest);
+}
+
+/// Length in bytes of the value of a string.
+pub(super) fn value_bytes(raw: &[u8]) -> usize {
+    let mut bytes = 0;
+    runs(raw, |run| bytes += run.len());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_their_lengths() {
+        let cases: [(&str, Option<(char, usize)>); 13] = [
+            (r"\n", Some(('\n', 2))),
+            (r"\/x", Some(('/', 2))),
+            (r"\u0041", Some(('A', 6))),
+            (r"\u00e9", Some(('é', 6))),
+            (r"\uD83D\uDE00!", Some(('😀', 12))),
+            (r"\ud83d\ude0", None),
+            (r"\ud83d", None),
+            (r"\ud83dx", None),
+            (r"\ud83d\n", None),
+            (r"\ud83d\ud83d", None),
+            (r"\ude00", None),
+            (r"\x", None),
+            (r"\u+041", None),
+        ];
+        for (spelling, expected) in cases {
+            assert_eq!(escape(spelling.as_bytes()), expected, "{spelling}");
+        }
+        assert_eq!(escape(b"\\"), None);
+    }
+
+    #[test]
+    fn length_of_the_value() {
+        assert_eq!(value_bytes(br"a\n\u00e9\ud83d\ude00 b"), "a\né😀 b".len());
+        assert_eq!(value_bytes(b""), 0);
+    }
+}

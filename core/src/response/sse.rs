@@ -1,0 +1,432 @@
+//! Event streams: framing by line, the current event, and what leaves when.
+//!
+//! Every byte goes through [`SseBody::feed`] in order, so decisions depend on the bytes alone.
+//! The exception is a shortcut for runs of complete events that a search proves uninteresting;
+//! it must do exactly what `feed` would.
+
+use memchr::memchr2;
+
+use super::{
+    Output,
+    context::Context,
+    event::{Event, UsageEvent},
+    held::{Held, Released},
+    line::{BOM, DONE_VALUE, Line, has_done, last_boundary, may_matter},
+    usage::{Edit, show},
+};
+
+/// What happens to the current event.
+enum Mode {
+    /// Its bytes are kept: it may be a usage or error frame.
+    Keeping,
+    /// Its bytes pass. `head`: how the current line starts, cut off behind [`LINE_HEAD_BYTES`].
+    Passing { head: Vec<u8> },
+}
+
+/// Where a line feed belongs that follows a carriage return which ended a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterCr {
+    /// The last byte was no such carriage return.
+    No,
+    /// To the kept event.
+    Event,
+    /// Behind what left.
+    Out,
+    /// To an event that is not delivered.
+    Dropped,
+}
+
+/// More than any line that is recognised in a passing event.
+const LINE_HEAD_BYTES: usize = 32;
+
+/// A stream of events.
+pub(super) struct SseBody {
+    mode: Mode,
+    /// The current event as far as it is kept.
+    event: Vec<u8>,
+    /// Where its current line starts.
+    line_start: usize,
+    /// A data line opened a JSON object.
+    has_object: bool,
+    /// The stream's first line has not ended: it may start with a byte order mark.
+    first_line: bool,
+    /// The kept event starts where the stream starts.
+    first_event: bool,
+    after_cr: AfterCr,
+    held: Held,
+    /// The last usage frame was dropped while the answer was missing.
+    dropped_last: bool,
+}
+
+impl SseBody {
+    pub fn new() -> Self {
+        Self {
+            mode: Mode::Keeping,
+            event: Vec::new(),
+            line_start: 0,
+            has_object: false,
+            first_line: true,
+            first_event: true,
+            after_cr: AfterCr::No,
+            held: Held::default(),
+            dropped_last: false,
+        }
+    }
+
+    pub fn waiting(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.event.len().saturating_add(self.held.len())
+    }
+
+    pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
+        let mut out = Vec::new();
+        let mut rest = chunk;
+        if self.between_events(chunk) && self.held.is_empty() {
+            let clean = clean_events(chunk, context.options.event_bytes_max);
+            if clean > 0 {
+                self.skip(chunk, clean);
+                rest = chunk.get(clean..).unwrap_or_default();
+                if rest.is_empty() {
+                    return Output::Unchanged;
+                }
+                out.extend_from_slice(chunk.get(..clean).unwrap_or_default());
+            }
+        }
+        self.feed(rest, context, &mut out);
+        if out == chunk {
+            Output::Unchanged
+        } else {
+            Output::Replace(out)
+        }
+    }
+
+    pub fn end(&mut self, context: &mut Context) -> Vec<u8> {
+        let mut out = Vec::new();
+        match &self.mode {
+            Mode::Keeping if self.event.is_empty() => {}
+            Mode::Keeping => {
+                // The last line may lack its end, and the last event its blank line.
+                if self.line_start < self.event.len() {
+                    self.end_line(0, context, &mut out);
+                }
+                if matches!(self.mode, Mode::Keeping) && !self.event.is_empty() {
+                    self.end_event(context, &mut out);
+                }
+            }
+            Mode::Passing { head } => {
+                if Line::parse(without_bom(head, self.first_line)) == Line::ErrorEvent {
+                    context.completion.see_error();
+                }
+            }
+        }
+        out
+    }
+
+    pub fn answered(&mut self, context: &mut Context) -> Vec<u8> {
+        let Some(edit) = context.edit() else {
+            return Vec::new();
+        };
+        let released = self.held.release(edit);
+        note(&released, context);
+        if let (true, Edit::Write(split)) = (self.dropped_last, edit) {
+            context
+                .completion
+                .show(show(split, context.completion.prompt_tokens()));
+        }
+        released.bytes
+    }
+
+    /// Whether `chunk` starts a new event, with nothing left over from what came before.
+    fn between_events(&self, chunk: &[u8]) -> bool {
+        matches!(self.mode, Mode::Keeping)
+            && self.event.is_empty()
+            && (self.after_cr == AfterCr::No || chunk.first() != Some(&b'\n'))
+            && (!self.first_line || chunk.first() != BOM.first())
+    }
+
+    /// Notes that the first `length` bytes of `chunk`, complete events, left.
+    fn skip(&mut self, chunk: &[u8], length: usize) {
+        let last = length.checked_sub(1).and_then(|last| chunk.get(last));
+        self.after_cr = if last == Some(&b'\r') {
+            AfterCr::Out
+        } else {
+            AfterCr::No
+        };
+        self.first_line = false;
+        self.first_event = false;
+    }
+
+    fn feed(&mut self, mut rest: &[u8], context: &mut Context, out: &mut Vec<u8>) {
+        while let Some(first) = rest.first() {
+            let after_cr = std::mem::replace(&mut self.after_cr, AfterCr::No);
+            if after_cr != AfterCr::No && *first == b'\n' {
+                match after_cr {
+                    AfterCr::Event => {
+                        if self.keep(b"\n", context, out) {
+                            self.line_start = self.event.len();
+                        }
+                    }
+                    AfterCr::Out => self.emit(b"\n", context, out),
+                    AfterCr::No | AfterCr::Dropped => {}
+                }
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
+            }
+            let line_end = memchr2(b'\n', b'\r', rest);
+            let length = line_end.map_or(rest.len(), |at| at + 1);
+            let (piece, tail) = rest.split_at_checked(length).unwrap_or_default();
+            rest = tail;
+            let ended = line_end.is_some();
+            if matches!(self.mode, Mode::Passing { .. }) {
+                self.emit(piece, context, out);
+                self.pass(piece, ended, context);
+            } else if !self.keep(piece, context, out) {
+                self.pass(piece, ended, context);
+            } else if ended {
+                self.end_line(1, context, out);
+            }
+            if ended && piece.last() != Some(&b'\r') {
+                self.after_cr = AfterCr::No;
+            }
+        }
+    }
+
+    /// Appends to the kept event. False: it grew over the limit and left, with these bytes; the
+    /// line that was kept so far is the head of the passing line.
+    fn keep(&mut self, piece: &[u8], context: &mut Context, out: &mut Vec<u8>) -> bool {
+        let length = self.event.len().saturating_add(piece.len());
+        if length <= context.options.event_bytes_max {
+            self.event.extend_from_slice(piece);
+            return true;
+        }
+        context.completion.count_oversize();
+        let event = std::mem::take(&mut self.event);
+        self.emit(&event, context, out);
+        self.emit(piece, context, out);
+        let line = event.get(self.line_start..).unwrap_or_default();
+        let head = line.get(..LINE_HEAD_BYTES).unwrap_or(line).to_vec();
+        self.mode = Mode::Passing { head };
+        self.forget_event();
+        false
+    }
+
+    /// Follows the lines of a passing event.
+    fn pass(&mut self, piece: &[u8], ended: bool, context: &mut Context) {
+        let Mode::Passing { head } = &mut self.mode else {
+            return;
+        };
+        let text = piece
+            .get(..piece.len() - usize::from(ended))
+            .unwrap_or_default();
+        let room = LINE_HEAD_BYTES.saturating_sub(head.len()).min(text.len());
+        head.extend_from_slice(text.get(..room).unwrap_or_default());
+        if !ended {
+            return;
+        }
+        self.after_cr = AfterCr::Out;
+        match Line::parse(without_bom(
+            head,
+            std::mem::replace(&mut self.first_line, false),
+        )) {
+            Line::Blank => self.mode = Mode::Keeping,
+            line => {
+                if line == Line::ErrorEvent {
+                    context.completion.see_error();
+                }
+                head.clear();
+            }
+        }
+    }
+
+    /// Decides on the line that just ended in the kept event, `end` being the length of its end.
+    fn end_line(&mut self, end: usize, context: &mut Context, out: &mut Vec<u8>) {
+        let line_end = self.event.len().saturating_sub(end);
+        let line = self
+            .event
+            .get(self.line_start..line_end)
+            .unwrap_or_default();
+        let line = without_bom(line, std::mem::replace(&mut self.first_line, false));
+        let mut passing = false;
+        match Line::parse(line) {
+            Line::Blank => {
+                self.after_cr = self.end_event(context, out);
+                return;
+            }
+            Line::Comment if self.line_start == 0 => {
+                self.leave(context, out);
+                self.after_cr = AfterCr::Out;
+                return;
+            }
+            Line::ErrorEvent => context.completion.see_error(),
+            Line::Data(value) if !self.has_object => match value.trim_ascii() {
+                b"" => {}
+                value if value.starts_with(b"{") => self.has_object = true,
+                value => {
+                    passing = true;
+                    if value == DONE_VALUE {
+                        self.see_done(context);
+                    }
+                }
+            },
+            Line::Comment | Line::Data(_) | Line::Other => {}
+        }
+        if passing {
+            self.leave(context, out);
+            self.mode = Mode::Passing { head: Vec::new() };
+            self.after_cr = AfterCr::Out;
+        } else {
+            self.line_start = self.event.len();
+            self.after_cr = AfterCr::Event;
+        }
+    }
+
+    /// The kept bytes leave unedited.
+    fn leave(&mut self, context: &mut Context, out: &mut Vec<u8>) {
+        let event = std::mem::take(&mut self.event);
+        self.emit(&event, context, out);
+        self.forget_event();
+    }
+
+    fn forget_event(&mut self) {
+        self.line_start = 0;
+        self.has_object = false;
+        self.first_event = false;
+    }
+
+    /// The kept event is complete: it leaves, waits, or is dropped. Returns where the line feed
+    /// belongs that may follow.
+    fn end_event(&mut self, context: &mut Context, out: &mut Vec<u8>) -> AfterCr {
+        let bytes = std::mem::take(&mut self.event);
+        let (first, has_object) = (self.first_event, self.has_object);
+        self.forget_event();
+        if !has_object || !may_matter(&bytes) {
+            self.emit(&bytes, context, out);
+            return AfterCr::Out;
+        }
+        match Event::read(bytes, first) {
+            Event::Plain { bytes, error } => {
+                if error {
+                    context.completion.see_error();
+                }
+                self.emit(&bytes, context, out);
+                AfterCr::Out
+            }
+            Event::Usage { event, frame } => {
+                if frame.error {
+                    context.completion.see_error();
+                }
+                context.completion.see_usage();
+                context.completion.see_prompt_tokens(event.prompt_tokens());
+                if context.options.drop_usage_only && frame.usage_only {
+                    self.drop_usage(context);
+                    return AfterCr::Dropped;
+                }
+                self.dropped_last = false;
+                self.send_usage(event, frame.terminal, context, out);
+                AfterCr::Out
+            }
+        }
+    }
+
+    /// A usage frame that is not delivered still says what the request is billed.
+    fn drop_usage(&mut self, context: &mut Context) {
+        let prompt_tokens = context.completion.prompt_tokens();
+        self.dropped_last = true;
+        if let Some(Edit::Write(split)) = context.edit() {
+            context.completion.show(show(split, prompt_tokens));
+        }
+    }
+
+    fn send_usage(
+        &mut self,
+        event: UsageEvent,
+        terminal: bool,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(edit) = context.edit() {
+            let (bytes, shown) = event.edited(edit);
+            if let Some(shown) = shown {
+                context.completion.show(shown);
+            }
+            self.emit(&bytes, context, out);
+            return;
+        }
+        let length = event.bytes().len();
+        let held_bytes_max = context.options.held_bytes_max;
+        if !self.held.is_empty() && !self.held.fits(length, held_bytes_max) {
+            self.give_up(context, out);
+        }
+        if !terminal && self.held.is_empty() {
+            self.emit(event.bytes(), context, out);
+        } else if self.held.fits(length, held_bytes_max) {
+            self.held.push_usage(event);
+        } else {
+            context.completion.count_released(1);
+            self.emit(event.bytes(), context, out);
+        }
+    }
+
+    /// Bytes leave, behind what waits.
+    fn emit(&mut self, bytes: &[u8], context: &mut Context, out: &mut Vec<u8>) {
+        if !self.held.is_empty() {
+            if self.held.fits(bytes.len(), context.options.held_bytes_max) {
+                self.held.push_bytes(bytes);
+                return;
+            }
+            self.give_up(context, out);
+        }
+        out.extend_from_slice(bytes);
+    }
+
+    fn see_done(&mut self, context: &mut Context) {
+        if self.held.is_empty() {
+            context.completion.see_done();
+        } else {
+            self.held.note_done();
+        }
+    }
+
+    /// The waiting frames leave unedited: their bytes reached the cap.
+    fn give_up(&mut self, context: &mut Context, out: &mut Vec<u8>) {
+        let released = self.held.release(Edit::Leave);
+        context.completion.count_released(released.frames);
+        note(&released, context);
+        out.extend_from_slice(&released.bytes);
+    }
+}
+
+fn without_bom(line: &[u8], first_line: bool) -> &[u8] {
+    if first_line {
+        line.strip_prefix(BOM).unwrap_or(line)
+    } else {
+        line
+    }
+}
+
+fn note(released: &Released, context: &mut Context) {
+    if let Some(shown) = released.shown {
+        context.completion.show(shown);
+    }
+    if released.done {
+        context.completion.see_done();
+    }
+}
+
+/// The length of the complete events that start `chunk` if all of them are certain to pass and
+/// to leave nothing to note; 0 otherwise.
+fn clean_events(chunk: &[u8], event_bytes_max: usize) -> usize {
+    let length = last_boundary(chunk);
+    if length == 0 || length > event_bytes_max {
+        return 0;
+    }
+    let events = chunk.get(..length).unwrap_or_default();
+    if may_matter(events) || has_done(events) {
+        0
+    } else {
+        length
+    }
+}
