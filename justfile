@@ -18,7 +18,6 @@ up: build _envoy
 # All tests that need no Docker, Envoy end to end included
 test *ARGS: build _trap _envoy _nextest
     cargo nextest run --locked --workspace --exclude prompt-cache-filter {{ ARGS }}
-    cargo test --locked --doc --workspace --exclude prompt-cache-filter --quiet
 
 # Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
 lint: _wasm

@@ -37,6 +37,11 @@ impl Layout {
         }
     }
 
+    /// The checkout's top folder; paths in the shipped configs are relative to it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The Envoy that `./just --ensure envoy` fetched.
     pub fn envoy(&self) -> PathBuf {
         self.root

@@ -55,6 +55,13 @@ impl Upstream {
         self.address
     }
 
+    /// Stops listening: connections are refused from now on.
+    pub async fn close(&mut self) {
+        self.accept.abort();
+        // Ends with an error, being aborted; the listener is closed then.
+        let _ = (&mut self.accept).await;
+    }
+
     /// The next request.
     pub async fn next(&mut self) -> Call {
         within("a request at the upstream", self.calls.recv())

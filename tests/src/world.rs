@@ -251,3 +251,60 @@ pub fn completion_events(prompt_tokens: u64) -> Vec<String> {
         "[DONE]".to_owned(),
     ]
 }
+
+/// What a usage object says about the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cached {
+    /// Tokens read.
+    pub read: u64,
+    /// Tokens created for five minutes.
+    pub five_minutes: u64,
+    /// Tokens created for an hour.
+    pub one_hour: u64,
+}
+
+impl Cached {
+    /// Tokens created.
+    pub fn creation(&self) -> u64 {
+        self.five_minutes + self.one_hour
+    }
+
+    /// Tokens read or created.
+    pub fn total(&self) -> u64 {
+        self.read + self.creation()
+    }
+}
+
+/// Reads both spellings of the cache's share and panics when they disagree or are not there.
+pub fn cache_of(usage: &Value) -> Cached {
+    let number = |path: &str| {
+        let value = usage.pointer(path).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("no number at {path}: {usage}"))
+    };
+    let cached = Cached {
+        read: number("/cache_read_input_tokens"),
+        five_minutes: number("/cache_creation/ephemeral_5m_input_tokens"),
+        one_hour: number("/cache_creation/ephemeral_1h_input_tokens"),
+    };
+    assert_eq!(
+        number("/cache_creation/ephemeral_24h_input_tokens"),
+        0,
+        "{usage}"
+    );
+    assert_eq!(
+        number("/cache_creation_input_tokens"),
+        cached.creation(),
+        "{usage}"
+    );
+    assert_eq!(
+        number("/prompt_tokens_details/cached_tokens"),
+        cached.read,
+        "{usage}"
+    );
+    assert_eq!(
+        number("/prompt_tokens_details/cache_write_tokens"),
+        cached.creation(),
+        "{usage}"
+    );
+    cached
+}

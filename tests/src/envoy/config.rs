@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, path::PathBuf, str::FromStr};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What differs from the shipped `standalone.yaml`.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ impl Config {
         }
         let wasm = at(manager, "/http_filters/0/typed_config/config")?;
         set(wasm, "/vm_config/code/local/filename", json!(self.filter))?;
-        merge(at(wasm, "/configuration/value")?, &self.plugin);
+        merge_json(at(wasm, "/configuration/value")?, &self.plugin)?;
         for (name, address) in [
             ("upstream", &self.upstream),
             ("prompt_cache_index", &self.index),
@@ -166,17 +166,22 @@ fn set(value: &mut Value, path: &str, new: Value) -> Result<(), String> {
     Ok(())
 }
 
-fn merge(value: &mut Value, changes: &Value) {
-    let (Some(members), Some(changes)) = (value.as_object_mut(), changes.as_object()) else {
-        return;
-    };
-    for (key, change) in changes {
+/// Changes members of the JSON object that `text` holds as a string.
+fn merge_json(text: &mut Value, changes: &Value) -> Result<(), String> {
+    let wrong = || "JSON object as the plugin's configuration".to_owned();
+    let mut object: Map<String, Value> = text
+        .as_str()
+        .and_then(|json| serde_json::from_str(json).ok())
+        .ok_or_else(wrong)?;
+    for (key, change) in changes.as_object().into_iter().flatten() {
         if change.is_null() {
-            members.remove(key);
+            object.remove(key);
         } else {
-            members.insert(key.clone(), change.clone());
+            object.insert(key.clone(), change.clone());
         }
     }
+    *text = Value::String(Value::Object(object).to_string());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -230,8 +235,10 @@ mod tests {
             plugin["vm_config"]["code"]["local"]["filename"],
             "filter.wasm"
         );
-        assert_eq!(plugin["configuration"]["value"]["max_request_bytes"], 7);
-        assert_eq!(plugin["configuration"]["value"].get("default_tier"), None);
+        let plugin = plugin["configuration"]["value"].as_str().unwrap();
+        let plugin: Value = serde_json::from_str(plugin).unwrap();
+        assert_eq!(plugin["max_request_bytes"], 7);
+        assert_eq!(plugin.get("default_tier"), None);
         let clusters = &config["static_resources"]["clusters"];
         assert_eq!(
             [&clusters[0]["type"], &clusters[1]["type"]],
