@@ -1,6 +1,11 @@
 //! The configuration: the example, the defaults, and every refusal on one line with file, key
 //! and reason; through the binary, exit code 2.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +25,10 @@ fn example() -> PathBuf {
 
 #[test]
 fn the_example_is_the_built_in_default() {
-    assert_eq!(Config::load(&example()).unwrap(), Config::builtin().unwrap());
+    assert_eq!(
+        Config::load(&example()).unwrap(),
+        Config::builtin().unwrap()
+    );
 }
 
 #[test]
@@ -29,10 +37,18 @@ fn the_built_in_default_is_the_documented_one() {
     assert_eq!(config.listen, "127.0.0.1:8088".parse().unwrap());
     assert_eq!(config.auth_token, None);
     assert_eq!(config.principals, PrincipalsConfig::Any);
-    let [demo] = &config.models[..] else { panic!("one model") };
-    assert_eq!((demo.model.as_str(), demo.encoding.as_str()), ("demo", "o200k_base"));
+    let [demo] = &config.models[..] else {
+        panic!("one model")
+    };
+    assert_eq!(
+        (demo.model.as_str(), demo.encoding.as_str()),
+        ("demo", "o200k_base")
+    );
     assert_eq!(demo.tiers, [Tier::FiveMinutes, Tier::OneHour]);
-    assert_eq!((demo.default_tier, demo.min_prefix_tokens), (Tier::FiveMinutes, 1024));
+    assert_eq!(
+        (demo.default_tier, demo.min_prefix_tokens),
+        (Tier::FiveMinutes, 1024)
+    );
 }
 
 #[test]
@@ -53,37 +69,137 @@ fn a_refusal_names_file_key_and_reason() {
         ("models: 3".into(), "c.yaml: models: ", "sequence"),
         ("- a".into(), "c.yaml: ", ""),
         ("models: [".into(), "c.yaml: ", ""),
-        (format!("{MODEL}modles: []"), "c.yaml: modles: ", "unknown field `modles`"),
-        (format!("{MODEL}{MODEL}"), "c.yaml: ", "duplicate"),
-        (format!("{MODEL}limits: {{concurrency: 3}}"), "c.yaml: limits.concurrency: ", "unknown field `concurrency`"),
-        (format!("{MODEL}limits: {{concurrency_max: 0}}"), "c.yaml: limits.concurrency_max: ", "0 is not between 1 and"),
-        (format!("{MODEL}limits: {{concurrency_max: -1}}"), "c.yaml: limits.concurrency_max: ", ""),
-        (format!("{MODEL}limits: {{concurrency_max: many}}"), "c.yaml: limits.concurrency_max: ", ""),
-        (format!("{MODEL}store: {{postgres: {{}}}}"), "c.yaml: store.postgres: ", "unknown field `postgres`"),
-        (format!("{MODEL}store: {{embedded: {{data_dir: ''}}}}"), "c.yaml: store.embedded.data_dir: ", "empty"),
-        (format!("{MODEL}listen: nowhere"), "c.yaml: listen: ", "\"nowhere\" is not an address"),
-        (format!("{MODEL}log: {{format: xml}}"), "c.yaml: log.format: ", "unknown variant `xml`"),
-        (format!("{MODEL}unknown_principal: maybe"), "c.yaml: unknown_principal: ", "unknown variant `maybe`"),
-        (format!("{MODEL}unknown_principal: inactive"), "c.yaml: principals: ", "needs a list"),
-        (format!("{MODEL}principals: [{{fingerprint: ab}}]"), "c.yaml: principals: ", "no effect"),
+        (
+            format!("{MODEL}modles: []"),
+            "c.yaml: modles: ",
+            "unknown field `modles`",
+        ),
+        (format!("{MODEL}{MODEL}"), "c.yaml: duplicate", "`models`"),
+        (
+            format!("{MODEL}limits: {{concurrency: 3}}"),
+            "c.yaml: limits.concurrency: ",
+            "unknown field `concurrency`",
+        ),
+        (
+            format!("{MODEL}limits: {{concurrency_max: 0}}"),
+            "c.yaml: limits.concurrency_max: ",
+            "0 is not between 1 and",
+        ),
+        (
+            format!("{MODEL}limits: {{concurrency_max: -1}}"),
+            "c.yaml: limits.concurrency_max: ",
+            "",
+        ),
+        (
+            format!("{MODEL}limits: {{concurrency_max: many}}"),
+            "c.yaml: limits.concurrency_max: ",
+            "not a whole number",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{}}}}"),
+            "c.yaml: store.postgres: ",
+            "unknown field `postgres`",
+        ),
+        (
+            format!("{MODEL}store: {{embedded: {{data_dir: ''}}}}"),
+            "c.yaml: store.embedded.data_dir: ",
+            "empty",
+        ),
+        (
+            format!("{MODEL}listen: nowhere"),
+            "c.yaml: listen: ",
+            "\"nowhere\" is not an address",
+        ),
+        (
+            format!("{MODEL}log: {{format: xml}}"),
+            "c.yaml: log.format: ",
+            "unknown variant `xml`",
+        ),
+        (
+            format!("{MODEL}unknown_principal: maybe"),
+            "c.yaml: unknown_principal: ",
+            "unknown variant `maybe`",
+        ),
+        (
+            format!("{MODEL}unknown_principal: inactive"),
+            "c.yaml: principals: ",
+            "needs a list",
+        ),
+        (
+            format!("{MODEL}principals: [{{fingerprint: ab}}]"),
+            "c.yaml: principals: ",
+            "no effect",
+        ),
         (
             format!("{MODEL}unknown_principal: inactive\nprincipals: [{{fingerprint: ab}}]"),
             "c.yaml: principals[0].fingerprint: ",
             "64 hex digits",
         ),
-        (format!("{MODEL}auth_token: ' '"), "c.yaml: auth_token: ", "empty"),
-        (format!("{MODEL}auth_token: a b"), "c.yaml: auth_token: ", "printable ASCII"),
-        (format!("{MODEL}auth_token_file: no-such-file"), "c.yaml: auth_token_file: ", "cannot be read"),
-        (format!("{MODEL}auth_token: a\nauth_token_file: b"), "c.yaml: auth_token_file: ", "keep one"),
-        (format!("{MODEL}sweep_interval_ms: 0"), "c.yaml: sweep_interval_ms: ", "0 is not between"),
-        (m("tiers: []"), "c.yaml: models[0].tiers: ", "at least one tier"),
-        (m("tiers: [5m, 5m]"), "c.yaml: models[0].tiers: ", "5m is listed twice"),
-        (m("tiers: [2h]"), "c.yaml: models[0].tiers[0]: ", "unknown variant `2h`"),
-        (m("default_tier: 24h"), "c.yaml: models[0].default_tier: ", "24h is not among"),
-        (m("min_prefix_tokens: 4294967296"), "c.yaml: models[0].min_prefix_tokens: ", "more than an entry"),
-        ("models: [{model: m, encoding: p50k_base}]".into(), "c.yaml: models[0].encoding: ", "unknown variant `p50k_base`"),
-        ("models: [{model: m}]".into(), "c.yaml: models[0]: ", "missing field `encoding`"),
-        ("models: [{model: '', encoding: o200k_base}]".into(), "c.yaml: models[0].model: ", "1 to 256 bytes"),
+        (
+            format!("{MODEL}auth_token: ' '"),
+            "c.yaml: auth_token: ",
+            "empty",
+        ),
+        (
+            format!("{MODEL}auth_token: a b"),
+            "c.yaml: auth_token: ",
+            "printable ASCII",
+        ),
+        (
+            format!("{MODEL}auth_token_file: no-such-file"),
+            "c.yaml: auth_token_file: ",
+            "cannot be read",
+        ),
+        (
+            format!("{MODEL}auth_token: a\nauth_token_file: b"),
+            "c.yaml: auth_token_file: ",
+            "keep one",
+        ),
+        (
+            format!("{MODEL}sweep_interval_ms: 0"),
+            "c.yaml: sweep_interval_ms: ",
+            "0 is not between",
+        ),
+        (
+            m("tiers: []"),
+            "c.yaml: models[0].tiers: ",
+            "at least one tier",
+        ),
+        (
+            m("tiers: [5m, 5m]"),
+            "c.yaml: models[0].tiers: ",
+            "5m is listed twice",
+        ),
+        (
+            m("tiers: [2h]"),
+            "c.yaml: models[0].tiers[0]: ",
+            "unknown variant `2h`",
+        ),
+        (
+            m("default_tier: 24h"),
+            "c.yaml: models[0].default_tier: ",
+            "24h is not among",
+        ),
+        (
+            m("min_prefix_tokens: 4294967296"),
+            "c.yaml: models[0].min_prefix_tokens: ",
+            "more than an entry",
+        ),
+        (
+            "models: [{model: m, encoding: p50k_base}]".into(),
+            "c.yaml: models[0].encoding: ",
+            "unknown variant `p50k_base`",
+        ),
+        (
+            "models: [{model: m}]".into(),
+            "c.yaml: models[0]: ",
+            "missing field `encoding`",
+        ),
+        (
+            "models: [{model: '', encoding: o200k_base}]".into(),
+            "c.yaml: models[0].model: ",
+            "1 to 256 bytes",
+        ),
         (
             "models: [{model: a, encoding: o200k_base}, {model: a, encoding: cl100k_base}]".into(),
             "c.yaml: models[1].model: ",
@@ -94,7 +210,9 @@ fn a_refusal_names_file_key_and_reason() {
     for (text, start, part) in table {
         let error = parse(&text).expect_err(&text);
         if !error.starts_with(start) || !error.contains(part) || error.contains('\n') {
-            wrong.push(format!("{text:?}\n  wanted {start}…{part}\n  got    {error}"));
+            wrong.push(format!(
+                "{text:?}\n  wanted {start}…{part}\n  got    {error}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -107,8 +225,16 @@ fn a_token_file_is_trimmed_and_starts_from_the_configs_directory() {
     let path = dir.path().join("c.yaml");
     std::fs::write(&path, format!("{MODEL}auth_token_file: token")).unwrap();
     let from_file = Config::load(&path).unwrap().auth_token;
-    assert_eq!(from_file, parse(&format!("{MODEL}auth_token: sesame")).unwrap().auth_token);
-    assert!(!format!("{from_file:?}").contains("sesame"), "a token is never printed");
+    assert_eq!(
+        from_file,
+        parse(&format!("{MODEL}auth_token: sesame"))
+            .unwrap()
+            .auth_token
+    );
+    assert!(
+        !format!("{from_file:?}").contains("sesame"),
+        "a token is never printed"
+    );
 }
 
 #[test]
@@ -125,7 +251,10 @@ fn the_binary_exits_with_2_and_one_line() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.contains("bad.yaml: limits.concurrency_max: 0 is not"), "{stderr}");
+        assert!(
+            stderr.contains("bad.yaml: limits.concurrency_max: 0 is not"),
+            "{stderr}"
+        );
     }
     let good = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
         .args(["check-config", "--config"])

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use prompt_cache_core::ledger::Tier;
 use serde::Deserialize;
-use serde::de::Error as _;
 
 use super::{ConfigError, LogFormat, LogLevel};
 use crate::tokens::Encoding;
@@ -176,16 +175,29 @@ impl Raw {
 
     /// Parses YAML; the error names the key.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut failed_at = None;
+        let mut failed = None;
         let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
             serde_path_to_error::deserialize::<_, Self>(deserializer).map_err(|error| {
-                failed_at = Some(error.path().to_string());
-                serde_saphyr::Error::custom(error.into_inner().without_snippet())
+                let key = error.path().to_string();
+                let error = error.into_inner();
+                failed = Some((key, explain(&error)));
+                error
             })
         });
         parsed.map_err(|error| {
-            let key = failed_at.filter(|key| key != ".");
-            ConfigError::new(path, key.as_deref(), error.without_snippet().to_string())
+            let (key, reason) = failed.unwrap_or_else(|| (String::new(), explain(&error)));
+            // The path of an error outside of any key, or of a key that could not be read.
+            let key = Some(key.as_str()).filter(|key| !matches!(*key, "" | "." | "?"));
+            ConfigError::new(path, key, reason)
         })
     }
+}
+
+/// The parser's reason in words for people, with its line and column.
+fn explain(error: &serde_saphyr::Error) -> String {
+    let reason = error
+        .without_snippet()
+        .render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    // The parser names the Rust type.
+    reason.replace("invalid u64", "not a whole number")
 }

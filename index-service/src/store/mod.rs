@@ -1,10 +1,9 @@
-//! The ledger's store: one trait, its terms, and the suite that every implementation passes.
+//! The ledger's store: one trait and its terms. `tests/conformance` holds every implementation to them.
 //!
 //! Time is passed in, so that expiry is the caller's clock and testable to the millisecond. An
 //! entry is live while `now_ms < expires_at_ms`. The rules of a write ([`merge`]) are part of
 //! the contract, whatever a store is made of.
 
-pub mod conformance;
 pub mod embedded;
 
 use async_trait::async_trait;

@@ -1,0 +1,463 @@
+//! The cases. Each starts with an empty store; time is a number that the case chooses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prompt_cache_core::PrefixHash;
+use prompt_cache_core::ledger::{LiveEntry, MAX_CANDIDATES, NewEntry, Tier};
+use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_index::store::{Refresh, Scope, Store, Write};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+type AnyStore = Arc<dyn Store>;
+
+const NOW: u64 = 1_800_000_000_000;
+const M5: Tier = Tier::FiveMinutes;
+const H1: Tier = Tier::OneHour;
+
+fn scope(tenant: u8) -> Scope {
+    Scope::of(&Fingerprint::new([tenant; 32]), "model", "version")
+}
+
+fn hash(n: u32) -> PrefixHash {
+    let mut bytes = [0xab; 32];
+    bytes[..4].copy_from_slice(&n.to_le_bytes());
+    PrefixHash::new(bytes)
+}
+
+fn write(tenant: u8, n: u32, tokens: u32, tier: Tier, expires_at_ms: u64) -> Write {
+    Write {
+        scope: scope(tenant),
+        entry: NewEntry {
+            hash: hash(n),
+            tokens,
+            tier,
+        },
+        expires_at_ms,
+    }
+}
+
+fn live(tokens: u32, tier: Tier, expires_at_ms: u64) -> Option<LiveEntry> {
+    Some(LiveEntry {
+        tokens,
+        tier,
+        expires_at_ms,
+    })
+}
+
+async fn get(store: &AnyStore, tenant: u8, n: u32, now_ms: u64) -> Option<LiveEntry> {
+    store
+        .look_up(&scope(tenant), &[hash(n)], now_ms)
+        .await
+        .unwrap()[0]
+}
+
+async fn entries(store: &AnyStore) -> u64 {
+    store.stats().await.unwrap().entries
+}
+
+pub async fn scopes_share_nothing(store: AnyStore) {
+    let base = Fingerprint::new([1; 32]);
+    let scopes = [
+        Scope::of(&base, "m", "v"),
+        Scope::of(&Fingerprint::new([2; 32]), "m", "v"),
+        Scope::of(&base, "n", "v"),
+        Scope::of(&base, "m", "w"),
+        Scope::of(&base, "mv", ""),
+        Scope::of(&base, "", "mv"),
+    ];
+    for (i, scope) in scopes.iter().enumerate() {
+        let before = store.look_up(scope, &[hash(1)], NOW).await.unwrap();
+        assert_eq!(before, [None], "scope {i} sees another's entry");
+        let entry = NewEntry {
+            hash: hash(1),
+            tokens: 100 + i as u32,
+            tier: M5,
+        };
+        let write = Write {
+            scope: *scope,
+            entry,
+            expires_at_ms: NOW + 1000,
+        };
+        store.write(vec![write], NOW).await.unwrap();
+    }
+    for (i, scope) in scopes.iter().enumerate() {
+        let found = store.look_up(scope, &[hash(1)], NOW).await.unwrap();
+        assert_eq!(found, [live(100 + i as u32, M5, NOW + 1000)]);
+    }
+}
+
+pub async fn an_entry_expires_at_its_millisecond(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW + 999).await, live(5, M5, NOW + 1000));
+    assert_eq!(get(&store, 1, 1, NOW + 1000).await, None);
+}
+
+pub async fn an_expiry_is_never_shortened(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, H1, NOW + 5000)], NOW)
+        .await
+        .unwrap();
+    store
+        .write(vec![write(1, 1, 5, H1, NOW + 4000)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 5000));
+    let refresh = Refresh {
+        scope: scope(1),
+        hash: hash(1),
+        expires_at_ms: NOW + 4500,
+    };
+    store.refresh(vec![refresh]).await.unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 5000));
+}
+
+pub async fn a_shorter_tier_never_replaces_a_live_longer_one(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, H1, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 3000)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 3000));
+}
+
+pub async fn a_longer_tier_upgrades_a_live_shorter_one(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 3000)], NOW)
+        .await
+        .unwrap();
+    store
+        .write(vec![write(1, 1, 5, H1, NOW + 9000)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 9000));
+}
+
+pub async fn an_expired_entry_is_replaced_whole(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, H1, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    store
+        .write(vec![write(1, 1, 6, M5, NOW + 2000)], NOW + 1000)
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW + 1000).await, live(6, M5, NOW + 2000));
+    assert_eq!(entries(&store).await, 1);
+}
+
+pub async fn a_write_twice_is_a_write_once(store: AnyStore) {
+    let batch = vec![
+        write(1, 1, 5, M5, NOW + 1000),
+        write(1, 2, 9, H1, NOW + 2000),
+    ];
+    for later in [0, 1, 500] {
+        store.write(batch.clone(), NOW + later).await.unwrap();
+        assert_eq!(
+            get(&store, 1, 1, NOW + later).await,
+            live(5, M5, NOW + 1000)
+        );
+        assert_eq!(
+            get(&store, 1, 2, NOW + later).await,
+            live(9, H1, NOW + 2000)
+        );
+        assert_eq!(entries(&store).await, 2);
+    }
+}
+
+pub async fn a_batch_with_repeats_is_merged_in_order(store: AnyStore) {
+    let batch = vec![
+        write(1, 1, 5, M5, NOW + 3000),
+        write(1, 1, 5, H1, NOW + 1000),
+        write(1, 1, 5, M5, NOW + 2000),
+    ];
+    store.write(batch, NOW).await.unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 3000));
+}
+
+pub async fn concurrent_cold_writers_agree(store: AnyStore) {
+    let tasks: Vec<_> = (0..8u64)
+        .map(|task| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let tier = if task % 2 == 0 { M5 } else { H1 };
+                    let write = write(1, n, 7, tier, NOW + 1000 + task);
+                    store.write(vec![write], NOW).await.unwrap();
+                    // A write is visible to everybody once it has returned.
+                    assert!(get(&store, 1, n, NOW).await.is_some());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for n in 0..50 {
+        assert_eq!(get(&store, 1, n, NOW).await, live(7, H1, NOW + 1007));
+    }
+    assert_eq!(entries(&store).await, 50);
+}
+
+pub async fn a_refresh_extends_and_changes_nothing_else(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    let refresh = Refresh {
+        scope: scope(1),
+        hash: hash(1),
+        expires_at_ms: NOW + 9000,
+    };
+    store
+        .refresh(vec![
+            refresh,
+            Refresh {
+                expires_at_ms: NOW + 8000,
+                ..refresh
+            },
+        ])
+        .await
+        .unwrap();
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, M5, NOW + 9000));
+}
+
+pub async fn a_refresh_of_nothing_creates_nothing(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    let elsewhere = Refresh {
+        scope: scope(2),
+        hash: hash(1),
+        expires_at_ms: NOW + 9000,
+    };
+    let other = Refresh {
+        scope: scope(1),
+        hash: hash(2),
+        expires_at_ms: NOW + 9000,
+    };
+    store.refresh(vec![elsewhere, other]).await.unwrap();
+    assert_eq!(get(&store, 2, 1, NOW).await, None);
+    assert_eq!(get(&store, 1, 2, NOW).await, None);
+    assert_eq!(entries(&store).await, 1);
+}
+
+pub async fn eighty_candidates_with_holes(store: AnyStore) {
+    let all: Vec<u32> = (0..MAX_CANDIDATES as u32).collect();
+    let held = |n: u32| n % 3 == 0 || n == 79;
+    let batch = all
+        .iter()
+        .filter(|n| held(**n))
+        .map(|n| write(1, *n, n + 1, M5, NOW + 1000))
+        .collect();
+    store.write(batch, NOW).await.unwrap();
+    let hashes: Vec<PrefixHash> = all.iter().map(|n| hash(*n)).collect();
+    let expected: Vec<_> = all
+        .iter()
+        .map(|n| held(*n).then(|| live(n + 1, M5, NOW + 1000)).flatten())
+        .collect();
+    assert_eq!(
+        store.look_up(&scope(1), &hashes, NOW).await.unwrap(),
+        expected
+    );
+    assert_eq!(store.look_up(&scope(1), &[], NOW).await.unwrap(), []);
+}
+
+pub async fn the_largest_count_survives(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, u32::MAX, Tier::Day, NOW + 1000)], NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        get(&store, 1, 1, NOW).await,
+        live(u32::MAX, Tier::Day, NOW + 1000)
+    );
+}
+
+pub async fn a_sweep_removes_the_expired_and_only_those(store: AnyStore) {
+    let batch = (0..10)
+        .map(|n| write(1, n, 5, M5, NOW + 10_000 * u64::from(n)))
+        .collect();
+    store.write(batch, NOW - 1).await.unwrap();
+    let now = NOW + 55_000;
+    let swept = store.sweep(now, 1000).await.unwrap();
+    assert_eq!((swept.removed, swept.more), (6, false));
+    assert_eq!(entries(&store).await, 4);
+    for n in 0..10 {
+        assert_eq!(get(&store, 1, n, now).await.is_some(), n >= 6, "{n}");
+    }
+}
+
+pub async fn a_sweep_goes_in_bounded_steps(store: AnyStore) {
+    let batch = (0..25)
+        .map(|n| write(1, n, 5, M5, NOW + u64::from(n)))
+        .collect();
+    store.write(batch, NOW - 1).await.unwrap();
+    let mut steps = Vec::new();
+    loop {
+        let swept = store.sweep(NOW + 60_000, 10).await.unwrap();
+        steps.push(swept.removed);
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(steps, [10, 10, 5]);
+    assert_eq!(entries(&store).await, 0);
+}
+
+pub async fn a_refreshed_entry_outlives_its_first_sweep(store: AnyStore) {
+    store
+        .write(vec![write(1, 1, 5, M5, NOW + 10_000)], NOW)
+        .await
+        .unwrap();
+    let refresh = Refresh {
+        scope: scope(1),
+        hash: hash(1),
+        expires_at_ms: NOW + 90_000,
+    };
+    store.refresh(vec![refresh]).await.unwrap();
+    assert_eq!(store.sweep(NOW + 30_000, 10).await.unwrap().removed, 0);
+    assert_eq!(
+        get(&store, 1, 1, NOW + 30_000).await,
+        live(5, M5, NOW + 90_000)
+    );
+    assert_eq!(store.sweep(NOW + 100_000, 10).await.unwrap().removed, 1);
+    assert_eq!(entries(&store).await, 0);
+}
+
+pub async fn a_sweep_under_load_loses_nothing(store: AnyStore) {
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            for n in 0..200 {
+                let dead = write(1, 2 * n, 5, M5, NOW + 1);
+                let alive = write(1, 2 * n + 1, 5, M5, NOW + 300_000);
+                store.write(vec![dead, alive], NOW).await.unwrap();
+            }
+        }
+    });
+    while !writer.is_finished() {
+        store.sweep(NOW + 10_000, 7).await.unwrap();
+    }
+    writer.await.unwrap();
+    while store.sweep(NOW + 10_000, 7).await.unwrap().more {}
+    assert_eq!(entries(&store).await, 200);
+    for n in 0..200 {
+        assert!(get(&store, 1, 2 * n + 1, NOW + 10_000).await.is_some());
+    }
+}
+
+/// What the model-based case does to a store.
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        tenant: u8,
+        n: u32,
+        tier: Tier,
+        age_ms: u64,
+    },
+    Refresh {
+        tenant: u8,
+        n: u32,
+    },
+    Wait {
+        ms: u64,
+    },
+    Sweep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let tier = prop::sample::select(Tier::ALL.to_vec());
+    prop_oneof![
+        4 => (0..2u8, 0..4u32, tier, 0..200_000u64)
+            .prop_map(|(tenant, n, tier, age_ms)| Step::Write { tenant, n, tier, age_ms }),
+        3 => (0..2u8, 0..4u32).prop_map(|(tenant, n)| Step::Refresh { tenant, n }),
+        3 => prop_oneof![1..2000u64, 60_000..400_000u64, 3_000_000..4_000_000u64]
+            .prop_map(|ms| Step::Wait { ms }),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+/// The rules again, in the plainest form, beside the real store.
+pub async fn a_model_of_the_rules_agrees(store: AnyStore) {
+    let steps = {
+        let mut runner = TestRunner::deterministic();
+        prop::collection::vec(step(), 400)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current()
+    };
+    let mut model: HashMap<(u8, u32), LiveEntry> = HashMap::new();
+    let mut now = NOW;
+    for (i, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Wait { ms } => now += ms,
+            Step::Sweep => while store.sweep(now, 3).await.unwrap().more {},
+            Step::Write {
+                tenant,
+                n,
+                tier,
+                age_ms,
+            } => {
+                let expires_at_ms = now - age_ms + tier.duration_ms();
+                store
+                    .write(vec![write(tenant, n, n, tier, expires_at_ms)], now)
+                    .await
+                    .unwrap();
+                let new = LiveEntry {
+                    tokens: n,
+                    tier,
+                    expires_at_ms,
+                };
+                model
+                    .entry((tenant, n))
+                    .and_modify(|entry| {
+                        if entry.expires_at_ms <= now {
+                            *entry = new;
+                        } else {
+                            entry.tier = entry.tier.max(tier);
+                            entry.expires_at_ms = entry.expires_at_ms.max(expires_at_ms);
+                        }
+                    })
+                    .or_insert(new);
+            }
+            Step::Refresh { tenant, n } => {
+                let entry = model
+                    .get_mut(&(tenant, n))
+                    .filter(|entry| entry.expires_at_ms > now);
+                if let Some(entry) = entry {
+                    entry.expires_at_ms = entry.expires_at_ms.max(now + entry.tier.duration_ms());
+                    let expires_at_ms = entry.expires_at_ms;
+                    let refresh = Refresh {
+                        scope: scope(tenant),
+                        hash: hash(n),
+                        expires_at_ms,
+                    };
+                    store.refresh(vec![refresh]).await.unwrap();
+                }
+            }
+        }
+        for tenant in 0..2 {
+            for n in 0..4 {
+                let expected = model
+                    .get(&(tenant, n))
+                    .copied()
+                    .filter(|entry| entry.expires_at_ms > now);
+                assert_eq!(
+                    get(&store, tenant, n, now).await,
+                    expected,
+                    "after step {i}"
+                );
+            }
+        }
+    }
+}

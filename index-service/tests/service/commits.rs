@@ -1,0 +1,186 @@
+//! The commit: expiry arithmetic, idempotence, and what is dropped.
+
+use prompt_cache_core::ledger::{Breakpoint, Candidate, Tier};
+use prompt_cache_core::wire::{
+    ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, MAX_COMMITS_PER_BATCH, WIRE_VERSION,
+};
+
+use crate::harness::{H1, M5, Running, entry, principal, start};
+
+fn version(running: &Running) -> String {
+    running
+        .service
+        .models
+        .get("demo")
+        .unwrap()
+        .policy
+        .tokenizer_version
+        .clone()
+}
+
+fn commit(running: &Running, n: u8, tier: Tier, age_ms: u64) -> Commit {
+    Commit {
+        principal: principal(1),
+        model: "demo".to_owned(),
+        tokenizer_version: version(running),
+        age_ms,
+        prompt_tokens: Some(60),
+        writes: vec![entry(n, 50, tier)],
+    }
+}
+
+fn reads(running: &Running, n: u8) -> u64 {
+    let request = ClassifyRequest {
+        v: WIRE_VERSION,
+        principal: principal(1),
+        model: "demo".to_owned(),
+        breakpoints: vec![Breakpoint { block: 0, tier: M5 }],
+        candidates: vec![Candidate {
+            block: 0,
+            hash: entry(n, 0, M5).hash,
+        }],
+    };
+    match running.ask(&request) {
+        ClassifyAnswer::Ok(classified) => classified.split.read,
+        _ => 0,
+    }
+}
+
+const ONE: CommitAnswer = CommitAnswer {
+    written: 1,
+    dropped: 0,
+};
+const NONE: CommitAnswer = CommitAnswer {
+    written: 0,
+    dropped: 1,
+};
+
+#[test]
+fn a_life_counts_from_the_end_of_the_response() {
+    let running = start("");
+    assert_eq!(running.commit(vec![commit(&running, 1, M5, 100_000)]), ONE);
+    running.clock.advance(199_999);
+    assert_eq!(reads(&running, 1), 50);
+    // Reading refreshes; look at another entry of the same age for the end of the life.
+    let running = start("");
+    running.commit(vec![commit(&running, 1, M5, 100_000)]);
+    running.clock.advance(200_000);
+    assert_eq!(reads(&running, 1), 0);
+}
+
+#[test]
+fn a_late_commit_writes_nothing() {
+    let running = start("");
+    assert_eq!(running.commit(vec![commit(&running, 1, M5, 300_000)]), NONE);
+    assert_eq!(
+        running.commit(vec![commit(&running, 1, M5, u64::MAX)]),
+        NONE
+    );
+    assert_eq!(reads(&running, 1), 0);
+    assert_eq!(running.commit(vec![commit(&running, 1, M5, 299_999)]), ONE);
+    assert_eq!(reads(&running, 1), 50);
+}
+
+#[test]
+fn a_commit_twice_is_a_commit_once() {
+    let running = start("");
+    // Delivered again 100 s later, when the sender's age has grown by as much.
+    assert_eq!(running.commit(vec![commit(&running, 1, M5, 0)]), ONE);
+    running.clock.advance(100_000);
+    assert_eq!(running.commit(vec![commit(&running, 1, M5, 100_000)]), ONE);
+    running.clock.advance(200_000);
+    assert_eq!(reads(&running, 1), 0);
+    assert_eq!(running.metric("prompt_cache_index_entries"), 1.0);
+}
+
+#[test]
+fn what_is_not_served_is_dropped_and_counted() {
+    let known = "01".repeat(32);
+    let running = start(&format!(
+        "models: [{{model: demo, encoding: o200k_base}}]\nunknown_principal: inactive\n\
+         principals: [{{fingerprint: {known}}}]"
+    ));
+    let good = commit(&running, 1, M5, 0);
+    let batch = vec![
+        Commit {
+            model: "other".to_owned(),
+            ..good.clone()
+        },
+        Commit {
+            principal: principal(2),
+            ..good.clone()
+        },
+        Commit {
+            tokenizer_version: "old".to_owned(),
+            ..good.clone()
+        },
+        Commit {
+            writes: vec![entry(1, 50, Tier::Day)],
+            ..good.clone()
+        },
+    ];
+    assert_eq!(
+        running.commit(batch),
+        CommitAnswer {
+            written: 0,
+            dropped: 4
+        }
+    );
+    assert_eq!(reads(&running, 1), 0);
+    for outcome in [
+        "unknown_model",
+        "unknown_principal",
+        "other_version",
+        "tier_disabled",
+    ] {
+        let name = format!("prompt_cache_index_commit_entries_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(running.metric(&name), 1.0, "{outcome}");
+    }
+    assert_eq!(running.commit(vec![good]), ONE);
+    assert_eq!(reads(&running, 1), 50);
+}
+
+#[test]
+fn the_tier_of_a_live_entry_only_grows() {
+    let running = start("");
+    running.commit(vec![commit(&running, 1, H1, 0)]);
+    running.clock.advance(H1.duration_ms() - 1000);
+    // A five-minute write over it extends the life but leaves the tier at an hour.
+    running.commit(vec![commit(&running, 1, M5, 0)]);
+    running.clock.advance(2000);
+    assert_eq!(reads(&running, 1), 50);
+    running.flush();
+    running.clock.advance(H1.duration_ms() - 1000);
+    assert_eq!(reads(&running, 1), 50);
+}
+
+#[test]
+fn a_full_batch_is_taken_and_a_larger_one_refused() {
+    let running = start("");
+    let commits = |count: usize| {
+        let commits: Vec<_> = (0..count)
+            .map(|n| commit(&running, n as u8, M5, 0))
+            .collect();
+        serde_json::to_vec(&serde_json::json!({"v": WIRE_VERSION, "commits": commits})).unwrap()
+    };
+    let full = running.post("/v1/commit", &[], &commits(MAX_COMMITS_PER_BATCH));
+    assert_eq!(
+        full.json(),
+        serde_json::json!({"written": 256, "dropped": 0})
+    );
+    let over = running.post("/v1/commit", &[], &commits(MAX_COMMITS_PER_BATCH + 1));
+    assert_eq!(
+        (over.status, over.code().as_str()),
+        (400, "invalid_request")
+    );
+}
+
+#[test]
+fn the_drift_histogram_compares_our_count_with_the_upstreams() {
+    let running = start("");
+    running.commit(vec![commit(&running, 1, M5, 0)]);
+    let name = "prompt_cache_index_counted_prompt_ratio_bucket{le=\"0.75\",model=\"demo\"}";
+    assert_eq!(running.metric(name), 0.0);
+    let name = "prompt_cache_index_counted_prompt_ratio_bucket{le=\"0.9\",model=\"demo\"}";
+    assert_eq!(running.metric(name), 1.0);
+}

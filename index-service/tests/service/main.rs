@@ -1,0 +1,14 @@
+//! The real router on a loopback port, with a clock that the tests move and a store that they
+//! can break.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod classification;
+mod commits;
+mod faults;
+mod harness;
+mod http;
