@@ -5,7 +5,7 @@ wasm_bytes_max := "500000"
 
 [private]
 default:
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} --list --unsorted
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
 
 # Start everything, show writes, reads and a refusal with their usage and counters, clean up
 demo: build _envoy
@@ -31,10 +31,10 @@ build: _wasm
     cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter
     cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins
     mkdir -p dist
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} prompt-cache-filter.wasm
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/prompt-cache-index") }} prompt-cache-index
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stack") }} stack
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stand-in-llm") }} stand-in-llm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} prompt-cache-filter.wasm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/prompt-cache-index") }} prompt-cache-index
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stack") }} stack
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stand-in-llm") }} stand-in-llm
     @size=$(wc -c < dist/prompt-cache-filter.wasm); \
         echo "dist/prompt-cache-filter.wasm: $size bytes"; \
         test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
@@ -47,7 +47,7 @@ ci: lint test
 _trap: _wasm
     cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap --target-dir {{ quote(target / "trap") }}
     mkdir -p dist/test-only
-    @{{ just_executable() }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
 
 # By rename: a running stack keeps its own copy, and nobody sees half a file
 [private]
