@@ -243,9 +243,13 @@ impl<'b> Reader<'b> {
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    let escape = rest.get(run..).unwrap_or_default();
-                    let (_, length) = unescape::escape(escape).ok_or(Opaque::NotJson)?;
-                    at += length;
+                    at += match rest.get(run + 1) {
+                        Some(b'n' | b'"' | b'\\' | b'/' | b't' | b'r' | b'b' | b'f') => 2,
+                        _ => {
+                            let escape = rest.get(run..).unwrap_or_default();
+                            unescape::escape(escape).ok_or(Opaque::NotJson)?.1
+                        }
+                    };
                 }
                 _ => return Err(Opaque::NotJson),
             }
@@ -325,30 +329,15 @@ fn special_marks(word: u64) -> u64 {
 }
 
 /// The number of bytes before the first quote, backslash or control character.
+#[inline]
 fn special(bytes: &[u8]) -> usize {
-    let mut clean = 0;
-    // The shape of this loop is one the compiler turns into vector instructions.
-    for chunk in bytes.as_chunks::<32>().0 {
-        if chunk
-            .iter()
-            .fold(false, |any, &byte| any | is_special(byte))
-        {
-            break;
-        }
-        clean += 32;
-    }
-    let rest = bytes.get(clean..).unwrap_or_default();
-    let (words, tail) = rest.as_chunks::<8>();
-    for word in words {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
         let marks = special_marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return clean + marks.trailing_zeros() as usize / 8;
+            return index * 8 + marks.trailing_zeros() as usize / 8;
         }
-        clean += 8;
     }
-    clean
-        + tail
-            .iter()
-            .position(|&byte| is_special(byte))
-            .unwrap_or(tail.len())
+    let clean = words.len() * 8;
+    clean + tail.iter().position(|&byte| is_special(byte)).unwrap_or(tail.len())
 }
