@@ -46,6 +46,8 @@ pub(super) struct Text<'b> {
     pub raw: &'b [u8],
     /// Whether `raw` contains a backslash; if not, it is the string's value.
     pub escaped: bool,
+    /// Whether `raw` has an escape that a canonical spelling may not have: `\u` or `\/`.
+    pub respelled: bool,
 }
 
 impl<'b> Text<'b> {
@@ -76,6 +78,8 @@ impl<'b> Text<'b> {
 pub(super) struct Key<'b> {
     /// The unescaped name.
     pub name: Cow<'b, [u8]>,
+    /// The name as spelled.
+    pub text: Text<'b>,
     /// Where its opening quote is.
     pub start: usize,
     /// Where the comma before it is; `start` for the first member.
@@ -156,14 +160,15 @@ impl<'b> Reader<'b> {
             return Err(Opaque::NotJson);
         }
         let start = self.pos;
-        let name = self.string()?.value();
+        let text = self.string()?;
         if self.token() != Some(b':') {
             return Err(Opaque::NotJson);
         }
         self.pos += 1;
         self.token();
         Ok(Some(Key {
-            name,
+            name: text.value(),
+            text,
             start,
             comma: comma.unwrap_or(start),
         }))
@@ -190,6 +195,16 @@ impl<'b> Reader<'b> {
         self.pos += 1;
         self.depth = self.depth.saturating_sub(1);
         None
+    }
+
+    /// Reads the value at the position; a string also comes as such.
+    pub fn value(&mut self) -> Result<(Span, Option<Text<'b>>), Opaque> {
+        if self.peek() != Some(b'"') {
+            return Ok((self.skip()?, None));
+        }
+        let start = self.pos;
+        let text = self.string()?;
+        Ok((Span::new(start, self.pos), Some(text)))
     }
 
     /// Reads the value at the position, whatever it is, and returns its range.
@@ -231,6 +246,7 @@ impl<'b> Reader<'b> {
         let start = self.pos + 1;
         let mut at = start;
         let mut escaped = false;
+        let mut respelled = false;
         loop {
             let rest = self.bytes.get(at..).unwrap_or_default();
             let run = special(rest);
@@ -239,13 +255,18 @@ impl<'b> Reader<'b> {
                 Some(b'"') => {
                     self.pos = at + 1;
                     let raw = self.bytes.get(start..at).unwrap_or_default();
-                    return Ok(Text { raw, escaped });
+                    return Ok(Text {
+                        raw,
+                        escaped,
+                        respelled,
+                    });
                 }
                 Some(b'\\') => {
                     escaped = true;
                     at += match rest.get(run + 1) {
-                        Some(b'n' | b'"' | b'\\' | b'/' | b't' | b'r' | b'b' | b'f') => 2,
+                        Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => 2,
                         _ => {
+                            respelled = true;
                             let escape = rest.get(run..).unwrap_or_default();
                             unescape::escape(escape).ok_or(Opaque::NotJson)?.1
                         }
@@ -339,5 +360,9 @@ fn special(bytes: &[u8]) -> usize {
         }
     }
     let clean = words.len() * 8;
-    clean + tail.iter().position(|&byte| is_special(byte)).unwrap_or(tail.len())
+    clean
+        + tail
+            .iter()
+            .position(|&byte| is_special(byte))
+            .unwrap_or(tail.len())
 }

@@ -1,4 +1,4 @@
-//! What the escapes of a JSON string stand for.
+//! What the escapes of a JSON string stand for, and its canonical spelling.
 
 /// The character of the escape at the start of `bytes` (its backslash included) and the length
 /// of its spelling. `None`: not an escape that JSON knows, or half a surrogate pair.
@@ -38,8 +38,17 @@ fn unicode(bytes: &[u8]) -> Option<(char, usize)> {
 
 fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, &digit| {
-        Some(value << 4 | char::from(digit).to_digit(16)?)
+        Some(value << 4 | u32::from(hex_digit(digit)?))
     })
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// Hands out the value of a string in pieces: runs without an escape as they lie in the body,
@@ -57,11 +66,46 @@ pub(super) fn runs(raw: &[u8], mut emit: impl FnMut(&[u8])) {
     emit(rest);
 }
 
-/// Length in bytes of the value of a string.
-pub(super) fn value_bytes(raw: &[u8]) -> usize {
-    let mut bytes = 0;
-    runs(raw, |run| bytes += run.len());
-    bytes
+/// Hands out the canonical spelling of a string in pieces: the one that `JSON.stringify` and most
+/// other writers choose. Only `"`, `\` and control characters are escaped, with the short forms
+/// where there is one, else with `\u00` and two lower-case digits.
+pub(super) fn canonical(raw: &[u8], mut emit: impl FnMut(&[u8])) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (run, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        emit(run);
+        let length = match tail.get(1) {
+            Some(b'u') => {
+                let (character, length) = unicode(tail).unwrap_or((char::REPLACEMENT_CHARACTER, 2));
+                spell(character, &mut emit);
+                length
+            }
+            Some(b'/') => {
+                emit(b"/");
+                2
+            }
+            _ => {
+                emit(tail.get(..2).unwrap_or(tail));
+                2
+            }
+        };
+        rest = tail.get(length..).unwrap_or_default();
+    }
+    emit(rest);
+}
+
+fn spell(character: char, emit: &mut impl FnMut(&[u8])) {
+    match character {
+        '"' => emit(br#"\""#),
+        '\\' => emit(br"\\"),
+        '\n' => emit(br"\n"),
+        '\t' => emit(br"\t"),
+        '\r' => emit(br"\r"),
+        '\u{8}' => emit(br"\b"),
+        '\u{c}' => emit(br"\f"),
+        '\0'..='\u{1f}' => emit(format!("\\u{:04x}", u32::from(character)).as_bytes()),
+        _ => emit(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn length_of_the_value() {
-        assert_eq!(value_bytes(br"a\n\u00e9\ud83d\ude00 b"), "a\né😀 b".len());
-        assert_eq!(value_bytes(b""), 0);
+    fn canonical_is_how_serde_json_writes() {
+        let spelling = r#"a\u0062\/\"\u0022\\\u005C\n\u000a\u000D\t\b\u0008\f\u001F\u0000\u007f\u00e9\ud83d\ude00é"#;
+        let mut pieces = Vec::new();
+        canonical(spelling.as_bytes(), |piece| pieces.extend_from_slice(piece));
+        let value: String = serde_json::from_str(&format!("\"{spelling}\"")).unwrap();
+        let written = serde_json::to_string(&value).unwrap();
+        assert_eq!(
+            format!("\"{}\"", String::from_utf8(pieces).unwrap()),
+            written
+        );
     }
 }
