@@ -122,6 +122,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Skips white space and returns the byte after it.
+    #[inline]
     pub fn token(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
@@ -143,16 +144,29 @@ impl<'b> Reader<'b> {
 
     /// Reads up to the value of the next member; `None` after the closing brace.
     pub fn key(&mut self, first: bool) -> Result<Option<Key<'b>>, Opaque> {
-        let mut comma = None;
+        let Some((text, start, comma)) = self.member(first)? else {
+            return Ok(None);
+        };
+        Ok(Some(Key {
+            name: text.value(),
+            text,
+            start,
+            comma,
+        }))
+    }
+
+    /// The name of the next member, its position and that of the comma before it.
+    #[inline]
+    fn member(&mut self, first: bool) -> Result<Option<(Text<'b>, usize, usize)>, Opaque> {
         let mut byte = self.token();
         if byte == Some(b'}') {
             return Ok(self.close());
         }
+        let comma = self.pos;
         if !first {
             if byte != Some(b',') {
                 return Err(Opaque::NotJson);
             }
-            comma = Some(self.pos);
             self.pos += 1;
             byte = self.token();
         }
@@ -166,12 +180,7 @@ impl<'b> Reader<'b> {
         }
         self.pos += 1;
         self.token();
-        Ok(Some(Key {
-            name: text.value(),
-            text,
-            start,
-            comma: comma.unwrap_or(start),
-        }))
+        Ok(Some((text, start, comma)))
     }
 
     /// Reads up to the next element of an array; `false` after the closing bracket.
@@ -217,7 +226,7 @@ impl<'b> Reader<'b> {
             Some(b'{') => {
                 self.open()?;
                 let mut first = true;
-                while self.key(first)?.is_some() {
+                while self.member(first)?.is_some() {
                     first = false;
                     self.skip()?;
                 }
@@ -242,6 +251,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads the string whose opening quote is at the position.
+    #[inline]
     pub fn string(&mut self) -> Result<Text<'b>, Opaque> {
         let start = self.pos + 1;
         let mut at = start;
@@ -249,10 +259,15 @@ impl<'b> Reader<'b> {
         let mut respelled = false;
         loop {
             let rest = self.bytes.get(at..).unwrap_or_default();
-            let run = special(rest);
-            at += run;
+            // Escapes often follow each other.
+            let run = if rest.first() == Some(&b'\\') {
+                0
+            } else {
+                special(rest)
+            };
             match rest.get(run) {
                 Some(b'"') => {
+                    at += run;
                     self.pos = at + 1;
                     let raw = self.bytes.get(start..at).unwrap_or_default();
                     return Ok(Text {
@@ -263,6 +278,7 @@ impl<'b> Reader<'b> {
                 }
                 Some(b'\\') => {
                     escaped = true;
+                    at += run;
                     at += match rest.get(run + 1) {
                         Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => 2,
                         _ => {

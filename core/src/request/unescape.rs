@@ -37,18 +37,14 @@ fn unicode(bytes: &[u8]) -> Option<(char, usize)> {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |value, &digit| {
-        Some(value << 4 | u32::from(hex_digit(digit)?))
-    })
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    let &[a, b, c, d] = digits else { return None };
+    let valid = a.is_ascii_hexdigit()
+        & b.is_ascii_hexdigit()
+        & c.is_ascii_hexdigit()
+        & d.is_ascii_hexdigit();
+    // Letters have bit 6, and their low four bits count from 1.
+    let value = |digit: u8| u32::from(digit & 0xF) + 9 * u32::from(digit >> 6);
+    valid.then(|| value(a) << 12 | value(b) << 8 | value(c) << 4 | value(d))
 }
 
 /// Hands out the value of a string in pieces: runs without an escape as they lie in the body,
@@ -71,27 +67,29 @@ pub(super) fn runs(raw: &[u8], mut emit: impl FnMut(&[u8])) {
 /// where there is one, else with `\u00` and two lower-case digits.
 pub(super) fn canonical(raw: &[u8], mut emit: impl FnMut(&[u8])) {
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        let (run, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
-        emit(run);
-        let length = match tail.get(1) {
-            Some(b'u') => {
-                let (character, length) = unicode(tail).unwrap_or((char::REPLACEMENT_CHARACTER, 2));
+    while let Some(&first) = rest.first() {
+        let length = match (first, rest.get(1)) {
+            (b'\\', Some(b'u')) => {
+                let (character, length) = unicode(rest).unwrap_or((char::REPLACEMENT_CHARACTER, 2));
                 spell(character, &mut emit);
                 length
             }
-            Some(b'/') => {
+            (b'\\', Some(b'/')) => {
                 emit(b"/");
                 2
             }
-            _ => {
-                emit(tail.get(..2).unwrap_or(tail));
+            (b'\\', _) => {
+                emit(rest.get(..2).unwrap_or(rest));
                 2
             }
+            _ => {
+                let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+                emit(rest.get(..run).unwrap_or(rest));
+                run
+            }
         };
-        rest = tail.get(length..).unwrap_or_default();
+        rest = rest.get(length..).unwrap_or_default();
     }
-    emit(rest);
 }
 
 fn spell(character: char, emit: &mut impl FnMut(&[u8])) {
