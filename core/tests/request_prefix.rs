@@ -516,7 +516,12 @@ fn encode_sized(token: u8, bytes: &str, out: &mut Vec<u8>) {
 
 fn encode_string(value: &str, out: &mut Vec<u8>) {
     let spelling = serde_json::to_string(value).unwrap();
-    encode_sized(4, &spelling[1..spelling.len() - 1], out);
+    let inside = spelling
+        .strip_prefix('"')
+        .unwrap()
+        .strip_suffix('"')
+        .unwrap();
+    encode_sized(4, inside, out);
 }
 
 fn encode(value: &Json, out: &mut Vec<u8>) {

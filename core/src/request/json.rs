@@ -91,19 +91,27 @@ pub(super) struct Reader<'b> {
     bytes: &'b [u8],
     pos: usize,
     depth: u8,
+    /// Whether these bytes were read before, so that escapes and numbers are known to be good.
+    again: bool,
 }
 
 impl<'b> Reader<'b> {
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self::at(bytes, 0)
+        Self {
+            bytes,
+            pos: 0,
+            depth: 0,
+            again: false,
+        }
     }
 
-    /// A reader of a value that starts at `pos`.
+    /// A reader of a value that starts at `pos` of a body that was accepted.
     pub fn at(bytes: &'b [u8], pos: usize) -> Self {
         Self {
             bytes,
             pos,
             depth: 0,
+            again: true,
         }
     }
 
@@ -283,8 +291,12 @@ impl<'b> Reader<'b> {
                         Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => 2,
                         _ => {
                             respelled = true;
-                            let escape = rest.get(run..).unwrap_or_default();
-                            unescape::escape(escape).ok_or(Opaque::NotJson)?.1
+                            if self.again {
+                                2
+                            } else {
+                                let escape = rest.get(run..).unwrap_or_default();
+                                unescape::escape(escape).ok_or(Opaque::NotJson)?.1
+                            }
                         }
                     };
                 }
@@ -318,7 +330,8 @@ impl<'b> Reader<'b> {
         }
         let spelling = self.bytes.get(start..self.pos).unwrap_or_default();
         // Only such numbers can be out of the range that serde_json accepts.
-        if (exponent || spelling.len() > PLAIN_NUMBER_BYTES_MAX)
+        if !self.again
+            && (exponent || spelling.len() > PLAIN_NUMBER_BYTES_MAX)
             && serde_json::from_slice::<serde_json::Number>(spelling).is_err()
         {
             return Err(Opaque::NotJson);
