@@ -273,11 +273,7 @@ fn json_bodies_split_anywhere() {
         let mut bodies = line_endings(body).to_vec();
         bodies.dedup();
         for body in bodies {
-            check(
-                &String::from_utf8_lossy(&body).into_owned(),
-                &body,
-                BodyKind::Json,
-            );
+            check(&String::from_utf8_lossy(&body), &body, BodyKind::Json);
         }
     }
 }
@@ -343,7 +339,7 @@ fn mutated(kind: BodyKind) -> impl Strategy<Value = Vec<u8>> {
         for (at, cut, piece) in edits {
             let at = at.index(body.len() + 1);
             // Half of the edits only insert, so that what is there stays whole.
-            let cut = if cut < 20 { 0 } else { cut - 20 };
+            let cut = cut.saturating_sub(20);
             let end = (at + cut).min(body.len());
             body.splice(at..end, piece.iter().copied());
         }

@@ -1,8 +1,8 @@
 //! Event streams: framing by line, the current event, and what leaves when.
 //!
-//! Every byte goes through [`SseBody::feed`] in order, so decisions depend on the bytes alone.
+//! Every byte goes through [`SseBody::step`] in order, so decisions depend on the bytes alone.
 //! The exception is a shortcut for runs of complete events that a search proves uninteresting;
-//! it must do exactly what `feed` would.
+//! it must do exactly what `step` would.
 
 use memchr::memchr2;
 
@@ -84,18 +84,24 @@ impl SseBody {
     pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
         let mut out = Vec::new();
         let mut rest = chunk;
-        if self.between_events(chunk) && self.held.is_empty() {
-            let clean = clean_events(chunk, context.options.event_bytes_max);
-            if clean > 0 {
-                self.skip(chunk, clean);
-                rest = chunk.get(clean..).unwrap_or_default();
-                if rest.is_empty() {
+        // One search a chunk, at the first event that starts in it: linear whatever comes.
+        let mut searched = false;
+        while let Some(first) = rest.first() {
+            if !searched && self.between_events(*first) {
+                searched = true;
+                let clean = clean_events(rest, context.options.event_bytes_max);
+                if clean == chunk.len() {
+                    self.skip(chunk);
                     return Output::Unchanged;
                 }
-                out.extend_from_slice(chunk.get(..clean).unwrap_or_default());
+                let (events, tail) = rest.split_at_checked(clean).unwrap_or_default();
+                self.skip(events);
+                out.extend_from_slice(events);
+                rest = tail;
+                continue;
             }
+            rest = self.step(rest, context, &mut out);
         }
-        self.feed(rest, context, &mut out);
         if out == chunk {
             Output::Unchanged
         } else {
@@ -139,18 +145,19 @@ impl SseBody {
         released.bytes
     }
 
-    /// Whether `chunk` starts a new event, with nothing left over from what came before.
-    fn between_events(&self, chunk: &[u8]) -> bool {
+    /// Whether a new event starts with the byte `first`, with nothing left over from before.
+    fn between_events(&self, first: u8) -> bool {
         matches!(self.mode, Mode::Keeping)
             && self.event.is_empty()
-            && (self.after_cr == AfterCr::No || chunk.first() != Some(&b'\n'))
-            && (!self.first_line || chunk.first() != BOM.first())
+            && self.held.is_empty()
+            && (self.after_cr == AfterCr::No || first != b'\n')
+            && (!self.first_line || Some(&first) != BOM.first())
     }
 
-    /// Notes that the first `length` bytes of `chunk`, complete events, left.
-    fn skip(&mut self, chunk: &[u8], length: usize) {
-        let last = length.checked_sub(1).and_then(|last| chunk.get(last));
-        self.after_cr = if last == Some(&b'\r') {
+    /// Notes that complete events left.
+    fn skip(&mut self, events: &[u8]) {
+        let Some(last) = events.last() else { return };
+        self.after_cr = if *last == b'\r' {
             AfterCr::Out
         } else {
             AfterCr::No
@@ -159,39 +166,37 @@ impl SseBody {
         self.first_event = false;
     }
 
-    fn feed(&mut self, mut rest: &[u8], context: &mut Context, out: &mut Vec<u8>) {
-        while let Some(first) = rest.first() {
-            let after_cr = std::mem::replace(&mut self.after_cr, AfterCr::No);
-            if after_cr != AfterCr::No && *first == b'\n' {
-                match after_cr {
-                    AfterCr::Event => {
-                        if self.keep(b"\n", context, out) {
-                            self.line_start = self.event.len();
-                        }
+    /// Takes bytes up to the end of a line, or all of them. Returns the others.
+    fn step<'a>(&mut self, bytes: &'a [u8], context: &mut Context, out: &mut Vec<u8>) -> &'a [u8] {
+        let after_cr = std::mem::replace(&mut self.after_cr, AfterCr::No);
+        if let (true, Some((b'\n', rest))) = (after_cr != AfterCr::No, bytes.split_first()) {
+            match after_cr {
+                AfterCr::Event => {
+                    if self.keep(b"\n", context, out) {
+                        self.line_start = self.event.len();
                     }
-                    AfterCr::Out => self.emit(b"\n", context, out),
-                    AfterCr::No | AfterCr::Dropped => {}
                 }
-                rest = rest.get(1..).unwrap_or_default();
-                continue;
+                AfterCr::Out => self.emit(b"\n", context, out),
+                AfterCr::No | AfterCr::Dropped => {}
             }
-            let line_end = memchr2(b'\n', b'\r', rest);
-            let length = line_end.map_or(rest.len(), |at| at + 1);
-            let (piece, tail) = rest.split_at_checked(length).unwrap_or_default();
-            rest = tail;
-            let ended = line_end.is_some();
-            if matches!(self.mode, Mode::Passing { .. }) {
-                self.emit(piece, context, out);
-                self.pass(piece, ended, context);
-            } else if !self.keep(piece, context, out) {
-                self.pass(piece, ended, context);
-            } else if ended {
-                self.end_line(1, context, out);
-            }
-            if ended && piece.last() != Some(&b'\r') {
-                self.after_cr = AfterCr::No;
-            }
+            return rest;
         }
+        let line_end = memchr2(b'\n', b'\r', bytes);
+        let ended = line_end.is_some();
+        let length = line_end.map_or(bytes.len(), |at| at + 1);
+        let (piece, rest) = bytes.split_at_checked(length).unwrap_or_default();
+        if matches!(self.mode, Mode::Passing { .. }) {
+            self.emit(piece, context, out);
+            self.pass(piece, ended, context);
+        } else if !self.keep(piece, context, out) {
+            self.pass(piece, ended, context);
+        } else if ended {
+            self.end_line(1, context, out);
+        }
+        if piece.last() != Some(&b'\r') {
+            self.after_cr = AfterCr::No;
+        }
+        rest
     }
 
     /// Appends to the kept event. False: it grew over the limit and left, with these bytes; the

@@ -503,7 +503,7 @@ fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut Ob
             queue.plain(&body[first..end], o, seen);
             continue;
         }
-        let choices: &[_] = match values("choices").last() {
+        let choices: &[_] = match values("choices").next_back() {
             Some((_, _, Node::Array(items))) => items,
             _ => &[],
         };
