@@ -392,12 +392,24 @@ fn cut_up<'a>(body: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 3000,
+/// More cases than the default unless `PROPTEST_CASES` says how many.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        default
+    } else {
+        ProptestConfig {
+            cases: 3000,
+            ..default
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
 
     #[test]
     fn mutated_streams_match_the_reference(
