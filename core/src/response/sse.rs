@@ -1,4 +1,4 @@
-//! Event streams: framing by line, the current event, and what leaves when.
+//! Event streams: framing by line, and what becomes of the current event.
 //!
 //! Every byte goes through [`SseBody::step`] in order, so decisions depend on the bytes alone.
 //! The exception is a shortcut for runs of complete events that a search proves uninteresting;
@@ -9,10 +9,9 @@ use memchr::memchr2;
 use super::{
     Output,
     context::Context,
-    event::{Event, UsageEvent},
-    held::{Held, Released},
+    event::Event,
     line::{BOM, DONE_VALUE, Line, has_done, last_boundary, may_matter},
-    usage::{Edit, show},
+    outlet::Outlet,
 };
 
 /// What happens to the current event.
@@ -53,9 +52,7 @@ pub(super) struct SseBody {
     /// The kept event starts where the stream starts.
     first_event: bool,
     after_cr: AfterCr,
-    held: Held,
-    /// The last usage frame was dropped while the answer was missing.
-    dropped_last: bool,
+    outlet: Outlet,
 }
 
 impl SseBody {
@@ -68,17 +65,16 @@ impl SseBody {
             first_line: true,
             first_event: true,
             after_cr: AfterCr::No,
-            held: Held::default(),
-            dropped_last: false,
+            outlet: Outlet::default(),
         }
     }
 
     pub fn waiting(&self) -> bool {
-        !self.held.is_empty()
+        self.outlet.waiting()
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.event.len().saturating_add(self.held.len())
+        self.event.len().saturating_add(self.outlet.held_bytes())
     }
 
     pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
@@ -131,25 +127,16 @@ impl SseBody {
         out
     }
 
+    /// The answer is there: what waited leaves.
     pub fn answered(&mut self, context: &mut Context) -> Vec<u8> {
-        let Some(edit) = context.edit() else {
-            return Vec::new();
-        };
-        let released = self.held.release(edit);
-        note(&released, context);
-        if let (true, Edit::Write(split)) = (self.dropped_last, edit) {
-            context
-                .completion
-                .show(show(split, context.completion.prompt_tokens()));
-        }
-        released.bytes
+        self.outlet.answered(context)
     }
 
     /// Whether a new event starts with the byte `first`, with nothing left over from before.
     fn between_events(&self, first: u8) -> bool {
         matches!(self.mode, Mode::Keeping)
             && self.event.is_empty()
-            && self.held.is_empty()
+            && !self.outlet.waiting()
             && (self.after_cr == AfterCr::No || first != b'\n')
             && (!self.first_line || Some(&first) != BOM.first())
     }
@@ -176,7 +163,7 @@ impl SseBody {
                         self.line_start = self.event.len();
                     }
                 }
-                AfterCr::Out => self.emit(b"\n", context, out),
+                AfterCr::Out => self.outlet.emit(b"\n", context, out),
                 AfterCr::No | AfterCr::Dropped => {}
             }
             return rest;
@@ -186,7 +173,7 @@ impl SseBody {
         let length = line_end.map_or(bytes.len(), |at| at + 1);
         let (piece, rest) = bytes.split_at_checked(length).unwrap_or_default();
         if matches!(self.mode, Mode::Passing { .. }) {
-            self.emit(piece, context, out);
+            self.outlet.emit(piece, context, out);
             self.pass(piece, ended, context);
         } else if !self.keep(piece, context, out) {
             self.pass(piece, ended, context);
@@ -209,8 +196,8 @@ impl SseBody {
         }
         context.completion.count_oversize();
         let event = std::mem::take(&mut self.event);
-        self.emit(&event, context, out);
-        self.emit(piece, context, out);
+        self.outlet.emit(&event, context, out);
+        self.outlet.emit(piece, context, out);
         let line = event.get(self.line_start..).unwrap_or_default();
         let head = line.get(..LINE_HEAD_BYTES).unwrap_or(line).to_vec();
         self.mode = Mode::Passing { head };
@@ -272,7 +259,7 @@ impl SseBody {
                 value => {
                     passing = true;
                     if value == DONE_VALUE {
-                        self.see_done(context);
+                        self.outlet.see_done(context);
                     }
                 }
             },
@@ -291,7 +278,7 @@ impl SseBody {
     /// The kept bytes leave unedited.
     fn leave(&mut self, context: &mut Context, out: &mut Vec<u8>) {
         let event = std::mem::take(&mut self.event);
-        self.emit(&event, context, out);
+        self.outlet.emit(&event, context, out);
         self.forget_event();
     }
 
@@ -308,7 +295,7 @@ impl SseBody {
         let (first, has_object) = (self.first_event, self.has_object);
         self.forget_event();
         if !has_object || !may_matter(&bytes) {
-            self.emit(&bytes, context, out);
+            self.outlet.emit(&bytes, context, out);
             return AfterCr::Out;
         }
         match Event::read(bytes, first) {
@@ -316,7 +303,7 @@ impl SseBody {
                 if error {
                     context.completion.see_error();
                 }
-                self.emit(&bytes, context, out);
+                self.outlet.emit(&bytes, context, out);
                 AfterCr::Out
             }
             Event::Usage { event, frame } => {
@@ -326,81 +313,13 @@ impl SseBody {
                 context.completion.see_usage();
                 context.completion.see_prompt_tokens(event.prompt_tokens());
                 if context.options.drop_usage_only && frame.usage_only {
-                    self.drop_usage(context);
+                    self.outlet.drop_usage(context);
                     return AfterCr::Dropped;
                 }
-                self.dropped_last = false;
-                self.send_usage(event, frame.terminal, context, out);
+                self.outlet.usage(event, frame.terminal, context, out);
                 AfterCr::Out
             }
         }
-    }
-
-    /// A usage frame that is not delivered still says what the request is billed.
-    fn drop_usage(&mut self, context: &mut Context) {
-        let prompt_tokens = context.completion.prompt_tokens();
-        self.dropped_last = true;
-        if let Some(Edit::Write(split)) = context.edit() {
-            context.completion.show(show(split, prompt_tokens));
-        }
-    }
-
-    fn send_usage(
-        &mut self,
-        event: UsageEvent,
-        terminal: bool,
-        context: &mut Context,
-        out: &mut Vec<u8>,
-    ) {
-        if let Some(edit) = context.edit() {
-            let (bytes, shown) = event.edited(edit);
-            if let Some(shown) = shown {
-                context.completion.show(shown);
-            }
-            self.emit(&bytes, context, out);
-            return;
-        }
-        let length = event.bytes().len();
-        let held_bytes_max = context.options.held_bytes_max;
-        if !self.held.is_empty() && !self.held.fits(length, held_bytes_max) {
-            self.give_up(context, out);
-        }
-        if !terminal && self.held.is_empty() {
-            self.emit(event.bytes(), context, out);
-        } else if self.held.fits(length, held_bytes_max) {
-            self.held.push_usage(event);
-        } else {
-            context.completion.count_released(1);
-            self.emit(event.bytes(), context, out);
-        }
-    }
-
-    /// Bytes leave, behind what waits.
-    fn emit(&mut self, bytes: &[u8], context: &mut Context, out: &mut Vec<u8>) {
-        if !self.held.is_empty() {
-            if self.held.fits(bytes.len(), context.options.held_bytes_max) {
-                self.held.push_bytes(bytes);
-                return;
-            }
-            self.give_up(context, out);
-        }
-        out.extend_from_slice(bytes);
-    }
-
-    fn see_done(&mut self, context: &mut Context) {
-        if self.held.is_empty() {
-            context.completion.see_done();
-        } else {
-            self.held.note_done();
-        }
-    }
-
-    /// The waiting frames leave unedited: their bytes reached the cap.
-    fn give_up(&mut self, context: &mut Context, out: &mut Vec<u8>) {
-        let released = self.held.release(Edit::Leave);
-        context.completion.count_released(released.frames);
-        note(&released, context);
-        out.extend_from_slice(&released.bytes);
     }
 }
 
@@ -409,15 +328,6 @@ fn without_bom(line: &[u8], first_line: bool) -> &[u8] {
         line.strip_prefix(BOM).unwrap_or(line)
     } else {
         line
-    }
-}
-
-fn note(released: &Released, context: &mut Context) {
-    if let Some(shown) = released.shown {
-        context.completion.show(shown);
-    }
-    if released.done {
-        context.completion.see_done();
     }
 }
 
