@@ -66,6 +66,7 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
         .get_or_create(&CommitOutcome::Written.into())
         .inc_by(written);
     answer.written = written;
+    tracing::debug!(written, dropped = answer.dropped, "committed");
     Ok(answer)
 }
 
