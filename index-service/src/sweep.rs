@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::metrics::{Metrics, StoreOperation};
+use crate::metrics::{Metrics, StoreOperation, Tally};
 use crate::store::Store;
 
 /// Entries one step looks at, so that commits never wait long behind a sweep.
@@ -37,10 +37,7 @@ async fn sweep(store: &dyn Store, clock: &dyn Clock, metrics: &Metrics) {
             }
             Err(error) => {
                 tracing::warn!(%error, "sweep failed");
-                metrics
-                    .store_errors
-                    .get_or_create(&StoreOperation::Sweep.into())
-                    .inc();
+                metrics.store_errors.count(StoreOperation::Sweep);
                 return;
             }
         }

@@ -204,7 +204,8 @@ fn bodies_over_their_limit_are_413() {
          text_bytes_in_flight_max: 65536, commit_body_bytes_max: 16384}",
     );
     let text_type = [("content-type", TEXT_CONTENT_TYPE)];
-    let table: [(&str, &[(&str, &str)], usize); 3] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let table: [(&str, Headers<'_>, usize); 3] = [
         ("/v1/classify", &[], 16384),
         ("/v1/classify", &text_type, 65536),
         ("/v1/commit", &[], 16384),
