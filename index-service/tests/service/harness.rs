@@ -17,7 +17,7 @@ use prompt_cache_index::clock::ManualClock;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::state::Service;
 use prompt_cache_index::store::{Refresh, Scope, Stats, Store, StoreError, Swept, Write};
-use prompt_cache_index::{boot, http, server};
+use prompt_cache_index::{boot, http, server, sweep};
 use tokio::sync::oneshot;
 
 pub const NOW: u64 = 1_800_000_000_000;
@@ -230,6 +230,15 @@ impl Running {
     /// Returns when all refreshes of earlier classifications are stored.
     pub fn flush(&self) {
         self.runtime.block_on(self.service.refreshes.flush());
+    }
+
+    /// Starts what `serve` runs beside the router.
+    pub fn start_sweeper(&self, interval_ms: u64) {
+        let service = &self.service;
+        let (store, clock) = (Arc::clone(&service.store), Arc::clone(&service.clock));
+        let metrics = Arc::clone(&service.metrics);
+        self.runtime
+            .spawn(sweep::run(store, clock, metrics, interval_ms));
     }
 
     /// The value of a metric line that starts with `name` (and its labels, if any).
