@@ -1,5 +1,7 @@
 //! A running service, a client that speaks the wire as the filter does, and a fault switch.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -161,6 +163,30 @@ impl Running {
             request = request.header(*name, *value);
         }
         answer(request.send(body))
+    }
+
+    /// The answer to the head of a request that announces a body of `bytes` and holds it back: a
+    /// refusal that does not wait for the body.
+    pub fn announce(&self, path: &str, headers: &[(&str, &str)], bytes: usize) -> Answer {
+        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        let extra: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{extra}\
+             expect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer {
+            status,
+            headers: ureq::http::HeaderMap::new(),
+            body: body.to_owned(),
+        }
     }
 
     /// The first call: hashes only.
