@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod edge;
 pub mod ledger;
 pub mod prefix_hash;
 pub mod request;

@@ -99,7 +99,14 @@ mod tests {
         assert_eq!(PrefixHash::from_hex(&hash.to_string()), Some(hash));
         let json = serde_json::to_string(&hash).unwrap();
         assert_eq!(serde_json::from_str::<PrefixHash>(&json).unwrap(), hash);
-        for bad in ["", "00", &"g".repeat(64), &"0".repeat(63), &"0".repeat(66), &"é".repeat(32)] {
+        for bad in [
+            "",
+            "00",
+            &"g".repeat(64),
+            &"0".repeat(63),
+            &"0".repeat(66),
+            &"é".repeat(32),
+        ] {
             assert_eq!(PrefixHash::from_hex(bad), None, "{bad}");
         }
     }

@@ -1,1 +1,15 @@
-//! End-to-end harness.
+//! Everything around the two programs that is not the product: the harness of the end-to-end
+//! tests, the stand-in LLM, and the stack runner behind `./just up` and `./just demo`.
+
+pub mod client;
+pub mod deadline;
+pub mod envoy;
+pub mod faults;
+pub mod http;
+pub mod index;
+pub mod layout;
+pub mod process;
+pub mod stack;
+pub mod stand_in;
+pub mod upstream;
+pub mod world;

@@ -1,0 +1,315 @@
+//! The filter's configuration: raw JSON of the Envoy plugin → validated settings.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::{ledger::Tier, request::MixedTtlOrder};
+
+/// Largest body any setting may allow: the VM's linear memory is 1 GiB.
+pub const REQUEST_BYTES_LIMIT: usize = 256 << 20;
+
+/// The validated plugin configuration. Every key but `index_cluster` has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterConfig {
+    /// Envoy cluster of the index service.
+    pub index_cluster: String,
+    /// `:authority` of the callouts.
+    pub index_authority: String,
+    /// Bearer token of the callouts; none: no `authorization` header.
+    pub index_token: Option<String>,
+    /// Key of the principal fingerprints. The same on every proxy of a mesh.
+    pub fingerprint_key: String,
+    /// Where the principal comes from: the first that is present.
+    pub principal: Vec<PrincipalSource>,
+    /// Enabled tiers, in the order in which refusals name them. A model's policy overrides them.
+    pub tiers: Vec<Tier>,
+    /// Tier of a marker without `ttl`. A model's policy overrides it.
+    pub default_tier: Tier,
+    /// Whether a longer tier may follow a shorter one.
+    pub mixed_ttl_order: MixedTtlOrder,
+    /// Top-level members of the request that shape the prompt, part of every prefix hash.
+    pub prefix_params: Vec<String>,
+    /// Largest request body, in bytes. Keep Envoy's buffer limit at the same value.
+    pub max_request_bytes: usize,
+    /// Largest SSE event that is edited, in bytes.
+    pub max_event_bytes: usize,
+    /// Most bytes of a response held back, in bytes.
+    pub max_held_bytes: usize,
+    /// From the request's departure to the last moment a terminal usage frame waits.
+    pub classify_deadline_ms: u64,
+    /// From a success to the last attempt to commit it.
+    pub commit_deadline_ms: u64,
+    /// How often a worker sends what it has to commit; also the tick of the root context.
+    pub commit_flush_ms: u64,
+    /// Commits a worker keeps while the service is away; the oldest goes first.
+    pub commit_queue_max: usize,
+    /// How often a worker asks for the policy.
+    pub policy_refresh_ms: u64,
+    /// Failed classifications in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// How long an open breaker waits before its probe.
+    pub breaker_open_ms: u64,
+    /// Remove the upstream's own cache fields from responses that are not cached here.
+    pub scrub_upstream_cache_fields: bool,
+    /// Request header that carries the prefix hash of the first breakpoint, for consistent-hash
+    /// routing; none: no header.
+    pub prefix_hash_header: Option<String>,
+    /// Add a per-tenant `cache_salt` member to the forwarded body of active models.
+    pub cache_salt: bool,
+}
+
+/// One place a principal may come from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalSource {
+    /// The token of `authorization: Bearer …`.
+    AuthorizationBearer,
+    /// The value of `x-api-key`.
+    XApiKey,
+    /// The value of a named request header.
+    Header(String),
+    /// An Envoy attribute, as path segments: `["connection", "uri_san_peer_certificate"]`.
+    Attribute(Vec<String>),
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The offending key, as a path.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plugin configuration: {}: {}", self.key, self.reason)
+    }
+}
+
+impl Default for FilterConfig {
+    fn default() -> Self {
+        Self {
+            index_cluster: String::new(),
+            index_authority: "prompt-cache-index".into(),
+            index_token: None,
+            fingerprint_key: String::new(),
+            principal: vec![PrincipalSource::AuthorizationBearer],
+            tiers: vec![Tier::FiveMinutes, Tier::OneHour],
+            default_tier: Tier::FiveMinutes,
+            mixed_ttl_order: MixedTtlOrder::Any,
+            prefix_params: [
+                "chat_template",
+                "chat_template_kwargs",
+                "reasoning_effort",
+                "documents",
+            ]
+            .map(String::from)
+            .to_vec(),
+            max_request_bytes: 32 << 20,
+            max_event_bytes: 1 << 20,
+            max_held_bytes: 256 << 10,
+            classify_deadline_ms: 5_000,
+            commit_deadline_ms: 30_000,
+            commit_flush_ms: 10,
+            commit_queue_max: 10_000,
+            policy_refresh_ms: 5_000,
+            breaker_failures: 5,
+            breaker_open_ms: 10_000,
+            scrub_upstream_cache_fields: false,
+            prefix_hash_header: None,
+            cache_salt: false,
+        }
+    }
+}
+
+impl FilterConfig {
+    /// Reads and validates the plugin's JSON. The error names the first offending key.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let config: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+            let key = match e.path().to_string() {
+                root if root == "." => "(top level)".into(),
+                path => path,
+            };
+            ConfigError {
+                key,
+                reason: e.inner().to_string(),
+            }
+        })?;
+        deserializer.end().map_err(|e| ConfigError {
+            key: "(top level)".into(),
+            reason: e.to_string(),
+        })?;
+        config.validated()
+    }
+
+    fn validated(self) -> Result<Self, ConfigError> {
+        let between = |key: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            refuse(key, format!("must be between {low} and {high}, is {value}"))
+        };
+        if self.index_cluster.is_empty() {
+            return refuse(
+                "index_cluster",
+                "is required: the Envoy cluster of the index service",
+            );
+        }
+        if self.principal.is_empty() {
+            return refuse("principal", "needs at least one source");
+        }
+        for source in &self.principal {
+            match source {
+                PrincipalSource::Header(name) => check_header_name("principal", name)?,
+                PrincipalSource::Attribute(path) if path.is_empty() => {
+                    return refuse("principal", "an attribute needs at least one path segment");
+                }
+                _ => {}
+            }
+        }
+        if self.tiers.is_empty() {
+            return refuse("tiers", "needs at least one tier");
+        }
+        if Tier::ALL
+            .iter()
+            .any(|tier| self.tiers.iter().filter(|t| *t == tier).count() > 1)
+        {
+            return refuse("tiers", "names a tier twice");
+        }
+        if !self.tiers.contains(&self.default_tier) {
+            return refuse("default_tier", "must be one of tiers");
+        }
+        if let Some(name) = &self.prefix_hash_header {
+            check_header_name("prefix_hash_header", name)?;
+        }
+        let day_ms = 86_400_000;
+        between(
+            "max_request_bytes",
+            self.max_request_bytes as u64,
+            1,
+            REQUEST_BYTES_LIMIT as u64,
+        )?;
+        between(
+            "max_event_bytes",
+            self.max_event_bytes as u64,
+            1_024,
+            64 << 20,
+        )?;
+        between(
+            "max_held_bytes",
+            self.max_held_bytes as u64,
+            1_024,
+            64 << 20,
+        )?;
+        between("classify_deadline_ms", self.classify_deadline_ms, 1, day_ms)?;
+        between("commit_deadline_ms", self.commit_deadline_ms, 1, day_ms)?;
+        between("commit_flush_ms", self.commit_flush_ms, 1, 60_000)?;
+        between(
+            "commit_queue_max",
+            self.commit_queue_max as u64,
+            1,
+            1_000_000,
+        )?;
+        between("policy_refresh_ms", self.policy_refresh_ms, 100, day_ms)?;
+        between(
+            "breaker_failures",
+            u64::from(self.breaker_failures),
+            1,
+            1_000_000,
+        )?;
+        between("breaker_open_ms", self.breaker_open_ms, 1, day_ms)?;
+        Ok(self)
+    }
+}
+
+fn refuse<T>(key: &str, reason: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError {
+        key: key.into(),
+        reason: reason.into(),
+    })
+}
+
+fn check_header_name(key: &str, name: &str) -> Result<(), ConfigError> {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    if !name.is_empty() && name.bytes().all(token) {
+        return Ok(());
+    }
+    refuse(
+        key,
+        "a header name is lower-case letters, digits, '-', '_' and '.'",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<FilterConfig, ConfigError> {
+        FilterConfig::parse(json.as_bytes())
+    }
+
+    #[test]
+    fn defaults_need_only_the_cluster() {
+        let config = parse(r#"{"index_cluster":"i"}"#).unwrap();
+        assert_eq!(
+            config,
+            FilterConfig {
+                index_cluster: "i".into(),
+                ..Default::default()
+            }
+        );
+        assert_eq!(config.max_request_bytes, 33_554_432);
+        assert_eq!(config.max_held_bytes, 262_144);
+    }
+
+    #[test]
+    fn every_source_of_a_principal_parses() {
+        let json = r#"{"index_cluster":"i","principal":["authorization_bearer","x_api_key",
+            {"header":"x-tenant"},{"attribute":["connection","uri_san_peer_certificate"]}]}"#;
+        assert_eq!(parse(json).unwrap().principal.len(), 4);
+    }
+
+    #[test]
+    fn refusals_name_the_key() {
+        let cases = [
+            ("", "(top level)"),
+            ("{}", "index_cluster"),
+            (
+                r#"{"index_cluster":"i","classify_dedline_ms":1}"#,
+                "classify_dedline_ms",
+            ),
+            (r#"{"index_cluster":"i","tiers":["5m","2h"]}"#, "tiers[1]"),
+            (r#"{"index_cluster":"i","tiers":[]}"#, "tiers"),
+            (r#"{"index_cluster":"i","tiers":["5m","5m"]}"#, "tiers"),
+            (
+                r#"{"index_cluster":"i","default_tier":"24h"}"#,
+                "default_tier",
+            ),
+            (r#"{"index_cluster":"i","principal":[]}"#, "principal"),
+            (
+                r#"{"index_cluster":"i","principal":[{"header":"X Y"}]}"#,
+                "principal",
+            ),
+            (
+                r#"{"index_cluster":"i","commit_flush_ms":0}"#,
+                "commit_flush_ms",
+            ),
+            (
+                r#"{"index_cluster":"i","max_request_bytes":"1"}"#,
+                "max_request_bytes",
+            ),
+            (r#"{"index_cluster":"i"} x"#, "(top level)"),
+        ];
+        for (json, key) in cases {
+            let error = parse(json).unwrap_err();
+            assert!(
+                error.key == key || error.reason.contains(key),
+                "{json}: {error}"
+            );
+        }
+    }
+}

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{split::Split, tier::{Tier, TierTokens}};
+use super::{
+    split::Split,
+    tier::{Tier, TierTokens},
+};
 use crate::prefix_hash::PrefixHash;
 
 /// Breakpoints a request may carry.
@@ -95,17 +98,28 @@ pub fn find_hit(
     candidates: &[Candidate],
     live: &[Option<LiveEntry>],
 ) -> Found {
-    let entries = || candidates.iter().zip(live).filter_map(|(c, e)| e.map(|e| (*c, e)));
+    let entries = || {
+        candidates
+            .iter()
+            .zip(live)
+            .filter_map(|(c, e)| e.map(|e| (*c, e)))
+    };
     let hit = entries().next_back();
     let depth = hit.map(|(candidate, _)| candidate.block);
     let refresh = entries()
-        .filter(|(c, _)| {
-            Some(c.block) == depth || breakpoints.iter().any(|b| b.block == c.block)
-        })
+        .filter(|(c, _)| Some(c.block) == depth || breakpoints.iter().any(|b| b.block == c.block))
         .map(|(c, e)| (c.hash, e))
         .collect();
-    let deeper = breakpoints.iter().filter(|b| Some(b.block) > depth).copied().collect();
-    Found { hit, refresh, deeper }
+    let deeper = breakpoints
+        .iter()
+        .filter(|b| Some(b.block) > depth)
+        .copied()
+        .collect();
+    Found {
+        hit,
+        refresh,
+        deeper,
+    }
 }
 
 /// Splits the tokens after the hit over the breakpoints deeper than it.
@@ -123,13 +137,19 @@ pub fn split_writes(
     let mut writes = Vec::new();
     let mut previous = read;
     for (breakpoint, &(hash, cumulative)) in found.deeper.iter().zip(counts) {
-        let Ok(tokens) = u32::try_from(cumulative) else { continue };
+        let Ok(tokens) = u32::try_from(cumulative) else {
+            continue;
+        };
         if cumulative < min_prefix_tokens {
             continue;
         }
         creation.add(breakpoint.tier, cumulative.saturating_sub(previous));
         previous = previous.max(cumulative);
-        writes.push(NewEntry { hash, tokens, tier: breakpoint.tier });
+        writes.push(NewEntry {
+            hash,
+            tokens,
+            tier: breakpoint.tier,
+        });
     }
     (Split { read, creation }, writes)
 }
@@ -149,17 +169,28 @@ mod tests {
     }
 
     fn entry(tokens: u32) -> LiveEntry {
-        LiveEntry { tokens, tier: Tier::FiveMinutes, expires_at_ms: 1 }
+        LiveEntry {
+            tokens,
+            tier: Tier::FiveMinutes,
+            expires_at_ms: 1,
+        }
     }
 
     fn find(breakpoints: &[Breakpoint], live: &[(u32, u32)]) -> Found {
         let candidates: Vec<_> = look_back(breakpoints)
             .into_iter()
-            .map(|block| Candidate { block, hash: hash(block) })
+            .map(|block| Candidate {
+                block,
+                hash: hash(block),
+            })
             .collect();
         let answers: Vec<_> = candidates
             .iter()
-            .map(|c| live.iter().find(|(block, _)| *block == c.block).map(|(_, t)| entry(*t)))
+            .map(|c| {
+                live.iter()
+                    .find(|(block, _)| *block == c.block)
+                    .map(|(_, t)| entry(*t))
+            })
             .collect();
         find_hit(breakpoints, &candidates, &answers)
     }
@@ -167,8 +198,14 @@ mod tests {
     #[test]
     fn look_back_is_twenty_boundaries_without_repeats() {
         assert_eq!(look_back(&[at(3, Tier::OneHour)]), vec![0, 1, 2, 3]);
-        assert_eq!(look_back(&[at(19, Tier::OneHour)]), (0..=19).collect::<Vec<_>>());
-        assert_eq!(look_back(&[at(20, Tier::OneHour)]), (1..=20).collect::<Vec<_>>());
+        assert_eq!(
+            look_back(&[at(19, Tier::OneHour)]),
+            (0..=19).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            look_back(&[at(20, Tier::OneHour)]),
+            (1..=20).collect::<Vec<_>>()
+        );
         let far = [0, 100, 200, 300].map(|b| at(b, Tier::OneHour));
         assert_eq!(look_back(&far).len(), 61);
         let close = [50, 55].map(|b| at(b, Tier::OneHour));
@@ -177,11 +214,18 @@ mod tests {
 
     #[test]
     fn the_deepest_live_entry_is_the_hit_and_live_breakpoints_before_it_refresh() {
-        let breakpoints = [at(2, Tier::OneHour), at(6, Tier::FiveMinutes), at(9, Tier::OneHour)];
+        let breakpoints = [
+            at(2, Tier::OneHour),
+            at(6, Tier::FiveMinutes),
+            at(9, Tier::OneHour),
+        ];
         let found = find(&breakpoints, &[(1, 100), (2, 200), (7, 700)]);
         assert_eq!(found.hit.map(|(c, e)| (c.block, e.tokens)), Some((7, 700)));
         assert_eq!(found.read(), 700);
-        assert_eq!(found.refresh.iter().map(|(h, _)| *h).collect::<Vec<_>>(), [hash(2), hash(7)]);
+        assert_eq!(
+            found.refresh.iter().map(|(h, _)| *h).collect::<Vec<_>>(),
+            [hash(2), hash(7)]
+        );
         assert_eq!(found.deeper, [at(9, Tier::OneHour)]);
     }
 
@@ -190,17 +234,34 @@ mod tests {
         let found = find(&[at(2, Tier::OneHour), at(6, Tier::OneHour)], &[(6, 1500)]);
         assert_eq!(found.deeper, []);
         let (split, writes) = split_writes(&found, &[], 1024);
-        assert_eq!((split.read, split.creation.total(), writes.len()), (1500, 0, 0));
+        assert_eq!(
+            (split.read, split.creation.total(), writes.len()),
+            (1500, 0, 0)
+        );
     }
 
     #[test]
     fn tokens_below_the_floor_fall_to_the_next_breakpoint() {
-        let breakpoints = [at(0, Tier::OneHour), at(1, Tier::FiveMinutes), at(2, Tier::OneHour)];
+        let breakpoints = [
+            at(0, Tier::OneHour),
+            at(1, Tier::FiveMinutes),
+            at(2, Tier::OneHour),
+        ];
         let found = find(&breakpoints, &[]);
         let counts = [(hash(0), 1023), (hash(1), 1024), (hash(2), 1500)];
         let (split, writes) = split_writes(&found, &counts, 1024);
-        assert_eq!(split.creation, TierTokens { five_minutes: 1024, one_hour: 476, day: 0 });
-        assert_eq!(writes.iter().map(|w| w.tokens).collect::<Vec<_>>(), [1024, 1500]);
+        assert_eq!(
+            split.creation,
+            TierTokens {
+                five_minutes: 1024,
+                one_hour: 476,
+                day: 0
+            }
+        );
+        assert_eq!(
+            writes.iter().map(|w| w.tokens).collect::<Vec<_>>(),
+            [1024, 1500]
+        );
     }
 
     #[test]

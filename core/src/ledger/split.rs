@@ -72,12 +72,28 @@ impl Split {
     pub const fn capped(self, prompt_tokens: u64) -> (Self, Cap) {
         let creation = self.creation.total();
         if creation > prompt_tokens {
-            let none = TierTokens { five_minutes: 0, one_hour: 0, day: 0 };
-            return (Self { read: 0, creation: none }, Cap::All);
+            let none = TierTokens {
+                five_minutes: 0,
+                one_hour: 0,
+                day: 0,
+            };
+            return (
+                Self {
+                    read: 0,
+                    creation: none,
+                },
+                Cap::All,
+            );
         }
         let room = prompt_tokens - creation;
         if self.read > room {
-            (Self { read: room, creation: self.creation }, Cap::Read)
+            (
+                Self {
+                    read: room,
+                    creation: self.creation,
+                },
+                Cap::Read,
+            )
         } else {
             (self, Cap::None)
         }
@@ -102,21 +118,42 @@ mod tests {
 
     fn split(read: u64, creation: [u64; 3]) -> Split {
         let [five_minutes, one_hour, day] = creation;
-        Split { read, creation: TierTokens { five_minutes, one_hour, day } }
+        Split {
+            read,
+            creation: TierTokens {
+                five_minutes,
+                one_hour,
+                day,
+            },
+        }
     }
 
     #[test]
     fn cap_table() {
         let cases = [
-            (split(100, [20, 0, 0]), 120, split(100, [20, 0, 0]), Cap::None),
-            (split(100, [20, 0, 0]), 119, split(99, [20, 0, 0]), Cap::Read),
+            (
+                split(100, [20, 0, 0]),
+                120,
+                split(100, [20, 0, 0]),
+                Cap::None,
+            ),
+            (
+                split(100, [20, 0, 0]),
+                119,
+                split(99, [20, 0, 0]),
+                Cap::Read,
+            ),
             (split(100, [20, 5, 0]), 25, split(0, [20, 5, 0]), Cap::Read),
             (split(100, [20, 5, 0]), 24, split(0, [0, 0, 0]), Cap::All),
             (split(0, [0, 0, 0]), 0, split(0, [0, 0, 0]), Cap::None),
             (split(1, [0, 0, 0]), 0, split(0, [0, 0, 0]), Cap::Read),
         ];
         for (full, prompt_tokens, shown, cap) in cases {
-            assert_eq!(full.capped(prompt_tokens), (shown, cap), "{full:?} of {prompt_tokens}");
+            assert_eq!(
+                full.capped(prompt_tokens),
+                (shown, cap),
+                "{full:?} of {prompt_tokens}"
+            );
         }
     }
 

@@ -92,6 +92,8 @@ impl TierTokens {
 
     /// The sum over all tiers, saturating.
     pub const fn total(&self) -> u64 {
-        self.five_minutes.saturating_add(self.one_hour).saturating_add(self.day)
+        self.five_minutes
+            .saturating_add(self.one_hour)
+            .saturating_add(self.day)
     }
 }

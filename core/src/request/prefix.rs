@@ -6,7 +6,7 @@ use super::{
     Opaque,
     canonical::{Members, Sink, Token},
     chat::{ChatRequest, Message},
-    json::{Reader, Span, offset},
+    json::{Reader, Span, Text, offset},
 };
 use crate::prefix_hash::PrefixHash;
 
@@ -103,7 +103,7 @@ impl<'b> Chain<'_, 'b> {
             b"messages" => request.messages.list.is_empty() && !self.is_null(value),
             _ => !self.is_null(value),
         });
-        self.sink.string(VERSION);
+        self.sink.plain(VERSION);
         self.sink.members(request.body, &members)?;
         let hash = self.sink.finish();
         self.sink.raw(hash.as_bytes());
@@ -169,9 +169,10 @@ impl<'b> Chain<'_, 'b> {
         match reader.peek() {
             Some(b'{') => {
                 let members = Members::of(body, part.start, &[], |name| !is_part_marker(name))?;
-                if let Some(mut text) = only_text(body, &members) {
+                if let Some(text) = only_text(&members) {
                     self.sink.token(Token::Text);
-                    return self.sink.value(&mut text);
+                    self.sink.text(text);
+                    return Ok(());
                 }
                 self.sink.token(Token::Part);
                 self.sink.members(body, &members)
@@ -202,12 +203,8 @@ impl<'b> Chain<'_, 'b> {
 }
 
 /// The text of a part that has nothing but `type: text` and a string `text`.
-fn only_text<'b>(body: &'b [u8], members: &Members<'_>) -> Option<Reader<'b>> {
-    if members.len() != 2 {
-        return None;
-    }
-    let mut kind = Reader::at(body, members.get(b"type")?.start as usize);
-    let text = Reader::at(body, members.get(b"text")?.start as usize);
-    let is_text = kind.peek() == Some(b'"') && &*kind.string().ok()?.value() == b"text";
-    (is_text && text.peek() == Some(b'"')).then_some(text)
+fn only_text<'b>(members: &Members<'b>) -> Option<Text<'b>> {
+    let kind = members.get(b"type")?.text?;
+    let text = members.get(b"text")?.text?;
+    (members.len() == 2 && &*kind.value() == b"text").then_some(text)
 }

@@ -48,7 +48,7 @@ fn header(body: &[u8], message: &Message) -> String {
     let texts = [&b"reasoning_content"[..], b"refusal"];
     texts
         .into_iter()
-        .filter_map(|name| string(body, members.as_ref()?.get(name)?))
+        .filter_map(|name| Some(members.as_ref()?.get(name)?.text?.text()))
         .collect()
 }
 
@@ -62,7 +62,7 @@ fn part(body: &[u8], value: Span) -> Cow<'_, str> {
     let texts = [&b"text"[..], b"refusal", b"thinking"];
     let text = texts
         .into_iter()
-        .find_map(|name| string(body, members.get(name)?));
+        .find_map(|name| Some(members.get(name)?.text?.text()));
     text.unwrap_or_default()
 }
 

@@ -14,7 +14,7 @@ mod commit;
 mod policy;
 mod principal;
 
-pub use classify::{ClassifyAnswer, ClassifyRequest, Classified, Uncached};
+pub use classify::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
 pub use commit::{Commit, CommitAnswer, CommitBatch};
 pub use policy::{ModelPolicy, Policy};
 pub use principal::Fingerprint;

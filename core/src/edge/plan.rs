@@ -1,0 +1,153 @@
+//! The plan for one request: refuse it, forward it as it is, or forward it edited and know or
+//! ask what of it is cached.
+
+use super::{bypass::Bypass, policy::PolicyView};
+use crate::{
+    config::FilterConfig,
+    ledger::{Candidate, Split, look_back},
+    prefix_hash::PrefixHash,
+    request::{ChatRequest, Edits, MarkerRules, Refusal, scan},
+    wire::{ClassifyRequest, Fingerprint, ModelPolicy, WIRE_VERSION},
+};
+
+/// What the plan depends on beside the body.
+#[derive(Debug)]
+pub struct PlanContext<'a> {
+    /// The filter's settings.
+    pub config: &'a FilterConfig,
+    /// The active models.
+    pub policy: &'a PolicyView,
+    /// Who pays; `None` without a credential.
+    pub principal: Option<Fingerprint>,
+    /// Whether the breaker lets callouts pass.
+    pub callouts_allowed: bool,
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Plan {
+    /// Answer 400 with this refusal; the upstream sees nothing.
+    Refuse(Refusal),
+    /// Forward, edited or not.
+    Forward(Forward),
+}
+
+/// A request that goes to the upstream.
+#[derive(Debug)]
+pub struct Forward {
+    /// The edited body; `None` forwards the very same bytes.
+    pub body: Option<Vec<u8>>,
+    /// The request carries markers.
+    pub marked: bool,
+    /// `include_usage` was added on the client's behalf: frames that carry only usage are for
+    /// us, not for the client.
+    pub drop_usage_only: bool,
+    /// Value of the routing header: the prefix hash of the first breakpoint.
+    pub routing_hash: Option<PrefixHash>,
+    /// What is known of, or to be asked from, the ledger.
+    pub callout: Callout,
+}
+
+/// How the split of a request becomes known.
+#[derive(Debug)]
+pub enum Callout {
+    /// Not cached, for this reason.
+    Inactive(Bypass),
+    /// Known without asking.
+    Known(Split),
+    /// Ask the service.
+    Ask(ClassifyRequest),
+}
+
+/// Plans a request from its whole body.
+pub fn plan(body: &[u8], context: &PlanContext<'_>) -> Plan {
+    let request = match scan(body) {
+        Ok(request) => request,
+        Err(opaque) => {
+            return Plan::Forward(Forward {
+                body: None,
+                marked: false,
+                drop_usage_only: false,
+                routing_hash: None,
+                callout: Callout::Inactive(Bypass::Body(opaque)),
+            });
+        }
+    };
+    let policy = request.model().and_then(|name| context.policy.model(name));
+    match plan_chat(&request, policy, context) {
+        Ok(forward) => Plan::Forward(forward),
+        Err(refusal) => Plan::Refuse(refusal),
+    }
+}
+
+fn plan_chat(
+    request: &ChatRequest<'_>,
+    policy: Option<&ModelPolicy>,
+    context: &PlanContext<'_>,
+) -> Result<Forward, Refusal> {
+    let config = context.config;
+    let rules = MarkerRules {
+        tiers: policy.map_or(&config.tiers, |p| &p.tiers),
+        default_tier: policy.map_or(config.default_tier, |p| p.default_tier),
+        mixed_ttl_order: config.mixed_ttl_order,
+    };
+    let breakpoints = request.breakpoints(&rules)?;
+
+    let mut routing_hash = None;
+    let callout = match (policy, context.principal) {
+        (None, _) => Callout::Inactive(match context.policy {
+            PolicyView::Unknown => Bypass::NoPolicy,
+            PolicyView::Known(_) => Bypass::UnknownModel,
+        }),
+        (Some(_), None) => Callout::Inactive(Bypass::NoPrincipal),
+        (Some(policy), Some(principal)) => match (breakpoints.first(), breakpoints.last()) {
+            (Some(first), Some(last)) => {
+                let hashes = request.prefix_hashes(&config.prefix_params, last.block);
+                let hash_at = |block: u32| hashes.get(usize::try_from(block).ok()?).copied();
+                routing_hash = hash_at(first.block);
+                let candidates = look_back(&breakpoints)
+                    .into_iter()
+                    .filter_map(|block| {
+                        Some(Candidate {
+                            block,
+                            hash: hash_at(block)?,
+                        })
+                    })
+                    .collect();
+                if context.callouts_allowed {
+                    Callout::Ask(ClassifyRequest {
+                        v: WIRE_VERSION,
+                        principal,
+                        model: policy.model.clone(),
+                        breakpoints,
+                        candidates,
+                    })
+                } else {
+                    Callout::Inactive(Bypass::BreakerOpen)
+                }
+            }
+            _ => Callout::Known(Split::default()),
+        },
+    };
+
+    let ensure_usage = policy.is_some() && request.stream();
+    let salt = match (config.cache_salt, policy, context.principal) {
+        (true, Some(_), Some(principal)) => cache_salt(principal),
+        _ => None,
+    };
+    Ok(Forward {
+        body: request.forwarded(&Edits {
+            ensure_usage,
+            cache_salt: salt.as_deref(),
+        }),
+        marked: request.marked(),
+        drop_usage_only: ensure_usage && !request.asked_usage(),
+        routing_hash: routing_hash.filter(|_| config.prefix_hash_header.is_some()),
+        callout,
+    })
+}
+
+/// A salt that separates tenants in the engine's own cache and tells nothing of the fingerprint.
+fn cache_salt(principal: Fingerprint) -> Option<String> {
+    Fingerprint::of(principal.as_bytes(), b"cache_salt").map(|salt| salt.to_string())
+}

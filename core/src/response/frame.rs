@@ -1,0 +1,138 @@
+//! What a data object of a stream is: usage, terminal, usage-only, error.
+
+use std::ops::Range;
+
+use serde_json::value::RawValue;
+
+use super::object::{Member, is_object, members, slice};
+
+/// The parts of a data object that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Where the usage objects stand (one, unless the key is there twice).
+    pub usage: Vec<Range<usize>>,
+    /// No more content follows: no non-empty `choices`, or one with a finish reason.
+    pub terminal: bool,
+    /// No non-empty `choices` and no error: nothing in it for a client that wants no usage.
+    pub usage_only: bool,
+    /// `error` is present and not null.
+    pub error: bool,
+}
+
+/// Reads a data object; `None` when the data is not a JSON object.
+///
+/// Of duplicate keys: every `usage` object counts, any `error` that is not null counts, and the
+/// last `choices`.
+pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
+    let all = members(data)?;
+    let values = |name| {
+        let matching = move |member: &&Member| member.is(data, name);
+        all.iter()
+            .filter(matching)
+            .map(|member| member.value.clone())
+    };
+    let usage = values("usage")
+        .filter(|range| is_object(slice(data, range.clone())))
+        .collect();
+    let error = values("error").any(|range| slice(data, range) != b"null");
+    let choices = values("choices")
+        .next_back()
+        .map_or(&[][..], |range| slice(data, range));
+    let choices: Vec<&RawValue> = serde_json::from_slice(choices).unwrap_or_default();
+    let finished = choices
+        .iter()
+        .any(|choice| has_finish_reason(choice.get().as_bytes()));
+    Some(Frame {
+        usage,
+        terminal: choices.is_empty() || finished,
+        usage_only: choices.is_empty() && !error,
+        error,
+    })
+}
+
+fn has_finish_reason(choice: &[u8]) -> bool {
+    let all = members(choice).unwrap_or_default();
+    let last = all
+        .iter()
+        .rev()
+        .find(|member| member.is(choice, "finish_reason"));
+    last.is_some_and(|member| slice(choice, member.value.clone()) != b"null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_frames() {
+        // data, usage objects, terminal, usage_only, error
+        let cases = [
+            (r#"{}"#, 0, true, true, false),
+            (
+                r#"{"choices":[{"delta":{}}],"usage":null}"#,
+                0,
+                false,
+                false,
+                false,
+            ),
+            (
+                r#"{"choices":[{"finish_reason":null}],"usage":{}}"#,
+                1,
+                false,
+                false,
+                false,
+            ),
+            (
+                r#"{"choices":[{"finish_reason":"stop"}],"usage":{}}"#,
+                1,
+                true,
+                false,
+                false,
+            ),
+            (
+                r#"{"choices":[{},{"finish_reason":"length"}],"usage":{}}"#,
+                1,
+                true,
+                false,
+                false,
+            ),
+            (r#"{"choices":[],"usage":{"a":1}}"#, 1, true, true, false),
+            (r#"{"choices":null,"usage":{"a":1}}"#, 1, true, true, false),
+            (r#"{"usage":{"a":1}}"#, 1, true, true, false),
+            (r#"{"\u0075sage":{"a":1}}"#, 1, true, true, false),
+            (
+                r#"{"usage":{},"usage":null,"usage":{}}"#,
+                2,
+                true,
+                true,
+                false,
+            ),
+            (r#"{"choices":[{"usage":{}}]}"#, 0, false, false, false),
+            (r#"{"choices":[null],"usage":[1]}"#, 0, false, false, false),
+            (
+                r#"{"error":{"message":"x"},"usage":{}}"#,
+                1,
+                true,
+                false,
+                true,
+            ),
+            (r#"{"error":"x","error":null}"#, 0, true, false, true),
+            (r#"{"error":null,"x":{"error":1}}"#, 0, true, true, false),
+        ];
+        for (data, usage, terminal, usage_only, error) in cases {
+            let frame = inspect(data.as_bytes()).unwrap();
+            assert_eq!(
+                (
+                    frame.usage.len(),
+                    frame.terminal,
+                    frame.usage_only,
+                    frame.error
+                ),
+                (usage, terminal, usage_only, error),
+                "{data}"
+            );
+        }
+        assert_eq!(inspect(b"[DONE]"), None);
+        assert_eq!(inspect(br#"{"usage":{}}}"#), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! Mutated bodies: nothing panics, whatever the bytes, and what is accepted is consistent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod request_support;
+
+use prompt_cache_core::{
+    ledger::{MAX_BREAKPOINTS, Tier},
+    request::{Edits, MarkerRules, MixedTtlOrder, RefusalReason, scan},
+};
+use request_support::Dice;
+
+const SEEDS: &[&str] = &[
+    r#"{"model":"m","messages":[{"role":"system","content":"be\nbrief","cache_control":{"type":"ephemeral"}},{"role":"user","content":[{"type":"text","text":"h\u00e9 \ud83d\ude00","cache_control":{"type":"ephemeral","ttl":"1h"}},{"type":"image_url","image_url":{"url":"data:x"},"prompt_cache_breakpoint":{"mode":"explicit"}}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"},"cache_control":{"type":"ephemeral","ttl":"24h"}}]}],"stream":true,"stream_options":{"include_usage":false}}"#,
+    r#" { "tools" : [ { "type":"function" , "cache_control":{"type":"ephemeral"} } , 1.5e3 ] , "messages" : [ ] , "cache_control" : {"type":"ephemeral","ttl":"5m"} , "prompt_cache_options":{"mode":"implicit","ttl":"30m"} , "documents":[null,true,false,{}] , "stream_options":null } "#,
+    r#"{"messages":[{"content":[{"text":"a"}],"content":"b","cache_control":null},[],0,"x",null,{}],"messages":[{"role":"tool","content":[[],"s",{}],"tool_calls":[],"reasoning_content":"r"}]}"#,
+];
+
+/// Bytes that mean something, to be put into a body.
+const PIECES: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\u",
+    "\\ud83d",
+    "null",
+    "true",
+    "1e309",
+    "-",
+    " ",
+    "\n",
+    "\u{0}",
+    "é",
+    "\"cache_control\":",
+    "\"content\":[",
+    "\"messages\":[{",
+    "\"ttl\":\"1h\"",
+    "\"type\":\"ephemeral\",",
+    "\"mode\":\"explicit\"",
+    "\"tools\":",
+    "\"stream\":true,",
+];
+
+fn mutate(dice: &mut Dice, body: &mut Vec<u8>) {
+    let at = dice.roll(body.len() + 1);
+    let end = (at + dice.roll(24)).min(body.len());
+    match dice.roll(6) {
+        0 => drop(body.drain(at..end)),
+        1 => {
+            let piece = PIECES[dice.roll(PIECES.len())];
+            drop(body.splice(at..at, piece.bytes()));
+        }
+        2 => {
+            let copy = body[at..end].to_vec();
+            let to = dice.roll(body.len() + 1);
+            drop(body.splice(to..to, copy));
+        }
+        3 if at < body.len() => body[at] = dice.roll(256) as u8,
+        4 if at < body.len() => body[at] ^= 1 << dice.roll(8),
+        _ => {
+            let other = SEEDS[dice.roll(SEEDS.len())].as_bytes();
+            let from = dice.roll(other.len());
+            let to = (from + dice.roll(40)).min(other.len());
+            drop(body.splice(at..at, other[from..to].iter().copied()));
+        }
+    }
+}
+
+/// Everything a body can be asked, with the checks that hold for any accepted body.
+fn exercise(body: &[u8]) -> bool {
+    let parsed = serde_json::from_slice::<serde_json::Value>(body);
+    let Ok(request) = scan(body) else {
+        assert!(!parsed.is_ok_and(|value| value.is_object()));
+        return false;
+    };
+    let parsed = parsed.expect("serde_json reads what we read");
+    assert_eq!(request.model(), parsed["model"].as_str());
+    assert_eq!(request.stream(), parsed["stream"] == true);
+
+    let edits = Edits {
+        ensure_usage: true,
+        cache_salt: Some("s"),
+    };
+    for edits in [Edits::default(), edits] {
+        if let Some(out) = request.forwarded(&edits) {
+            let again = scan(&out).expect("what is forwarded is a body");
+            assert_eq!(again.forwarded(&edits), None);
+            assert!(!again.marked());
+            assert_eq!(again.block_count(), request.block_count());
+            assert_eq!(
+                again.prefix_hashes(&[], u32::MAX),
+                request.prefix_hashes(&[], u32::MAX)
+            );
+        }
+    }
+    let hashes = request.prefix_hashes(&["documents".to_owned()], u32::MAX);
+    assert_eq!(hashes.len(), request.block_count());
+    for block in 0..request.block_count() {
+        assert!(request.block_text(block).is_some());
+    }
+    assert_eq!(request.block_text(request.block_count()), None);
+
+    for order in [MixedTtlOrder::Any, MixedTtlOrder::LongestFirst] {
+        let tiers = [Tier::FiveMinutes, Tier::OneHour];
+        let rules = MarkerRules {
+            tiers: &tiers,
+            default_tier: Tier::FiveMinutes,
+            mixed_ttl_order: order,
+        };
+        match request.breakpoints(&rules) {
+            Ok(points) => {
+                assert!(points.len() <= MAX_BREAKPOINTS);
+                assert!(points.is_sorted_by(|a, b| a.block < b.block));
+                assert!(
+                    points
+                        .iter()
+                        .all(|point| (point.block as usize) < request.block_count())
+                );
+                assert!(points.is_empty() || request.marked());
+            }
+            Err(refusal) => {
+                assert!(request.marked());
+                assert!(RefusalReason::ALL.contains(&refusal.reason));
+                assert!(refusal.message.len() < 1000 && refusal.param.len() < 100);
+                serde_json::from_slice::<serde_json::Value>(&refusal.to_json()).unwrap();
+            }
+        }
+    }
+    true
+}
+
+#[test]
+fn mutated_bodies() {
+    let rounds = std::env::var("FUZZ_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(8_000);
+    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
+    let mut accepted = 0;
+    for round in 0..rounds {
+        let mut body = SEEDS[round % SEEDS.len()].as_bytes().to_vec();
+        for _ in 0..dice.roll(6) {
+            mutate(&mut dice, &mut body);
+        }
+        accepted += usize::from(exercise(&body));
+    }
+    // The mutations are mild enough to reach beyond the reader.
+    assert!(accepted * 20 > rounds, "{accepted} of {rounds}");
+}
+
+#[test]
+fn limits_end_in_a_reason_and_in_time() {
+    let cases: Vec<(String, Option<&str>)> = vec![
+        (
+            format!("{{\"messages\":[{}]}}", vec!["0"; 65_536].join(",")),
+            None,
+        ),
+        (
+            format!("{{\"messages\":[{}]}}", vec!["0"; 65_537].join(",")),
+            Some("too_many_blocks"),
+        ),
+        (
+            format!("{{\"tools\":[{}]}}", vec!["0"; 65_537].join(",")),
+            Some("too_many_blocks"),
+        ),
+        (
+            format!(
+                "{{\"messages\":[{{\"content\":[{}]}}]}}",
+                vec!["0"; 65_537].join(",")
+            ),
+            Some("too_many_blocks"),
+        ),
+        (
+            format!("{{{}}}", vec!["\"cache_control\":0"; 65_536].join(",")),
+            None,
+        ),
+        (
+            format!("{{{}}}", vec!["\"cache_control\":0"; 65_537].join(",")),
+            Some("too_many_markers"),
+        ),
+        (
+            format!(
+                "{{\"messages\":[{{{}}}]}}",
+                vec!["\"a\":0"; 1_024].join(",")
+            ),
+            None,
+        ),
+        (
+            format!(
+                "{{\"messages\":[{{{}}}]}}",
+                vec!["\"a\":0"; 1_025].join(",")
+            ),
+            Some("too_many_members"),
+        ),
+        (
+            format!("{{{}}}", vec!["\"messages\":[{}]"; 100_000].join(",")),
+            None,
+        ),
+        (
+            format!(
+                "{{\"messages\":[{{{}}}]}}",
+                vec!["\"content\":[0,0]"; 1_024].join(",")
+            ),
+            None,
+        ),
+    ];
+    for (body, expected) in cases {
+        let got = scan(body.as_bytes());
+        assert_eq!(
+            got.as_ref().err().map(|reason| reason.as_str()),
+            expected,
+            "{:.60}",
+            body
+        );
+        if let Ok(request) = got {
+            assert_eq!(
+                request.prefix_hashes(&[], u32::MAX).len(),
+                request.block_count()
+            );
+            request.forwarded(&Edits::default());
+        }
+    }
+}

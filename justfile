@@ -1,0 +1,67 @@
+# Run these with ./just, which brings the pinned tools along.
+
+target := env("CARGO_TARGET_DIR", "target")
+wasm_bytes_max := "500000"
+
+[private]
+default:
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Start everything, show writes, reads and a refusal with their usage and counters, clean up
+demo: build _envoy
+    @exec dist/stack demo
+
+# The same stack in the foreground; settings come from the environment (see docs/testing.md)
+up: build _envoy
+    @exec dist/stack up
+
+# All tests that need no Docker, Envoy end to end included
+test *ARGS: build _trap _envoy _nextest
+    cargo nextest run --locked --workspace --exclude prompt-cache-filter {{ ARGS }}
+
+# Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
+lint: _wasm
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
+    cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap -- -D warnings
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; else echo "cargo-deny is not installed: skipped"; fi
+
+# dist/: the filter, the index service, the stack runner and the stand-in LLM
+build: _wasm
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter
+    cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins
+    mkdir -p dist
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} prompt-cache-filter.wasm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/prompt-cache-index") }} prompt-cache-index
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stack") }} stack
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/stand-in-llm") }} stand-in-llm
+    @size=$(wc -c < dist/prompt-cache-filter.wasm); \
+        echo "dist/prompt-cache-filter.wasm: $size bytes"; \
+        test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
+
+# What .ci/run calls
+ci: lint test
+
+# The filter whose VM traps on demand, in a file of its own: it never ships
+[private]
+_trap: _wasm
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap --target-dir {{ quote(target / "trap") }}
+    mkdir -p dist/test-only
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
+
+# By rename: a running stack keeps its own copy, and nobody sees half a file
+[private]
+_place from to:
+    @cmp -s {{ quote(from) }} {{ quote("dist" / to) }} || { cp {{ quote(from) }} {{ quote("dist" / to + ".new") }} && mv -f {{ quote("dist" / to + ".new") }} {{ quote("dist" / to) }}; }
+
+[private]
+_envoy:
+    @./just --ensure envoy
+
+[private]
+_wasm:
+    @./just --ensure wasm
+
+[private]
+_nextest:
+    @./just --ensure nextest

@@ -1,0 +1,232 @@
+//! The filter's Envoy stats. Names here, tags in the shipped Envoy configs' `stats_tags`.
+//!
+//! A labelled counter is one stat per value, named `promptcache.<name>_<label>=<value>;`, from
+//! which Envoy's tag extraction makes `promptcache_<name>{<label>="<value>"}`. Stats are never
+//! freed: every label comes from a closed set and is defined when the VM is configured.
+
+use prompt_cache_core::{
+    edge::Bypass,
+    ledger::{Outcome, Tier},
+    request::RefusalReason,
+};
+use proxy_wasm::types::MetricType;
+
+use crate::host;
+
+/// How a classification ended, for `classify_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassifyOutcome {
+    Ok,
+    Error,
+    DeadlineExceeded,
+    BreakerOpen,
+    Abandoned,
+}
+
+impl ClassifyOutcome {
+    const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Error,
+        Self::DeadlineExceeded,
+        Self::BreakerOpen,
+        Self::Abandoned,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::BreakerOpen => "breaker_open",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Why an earned commit was not made, for `commit_vetoed_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Veto {
+    Non2xx,
+    ErrorFrame,
+    NoUsage,
+    Disconnect,
+}
+
+impl Veto {
+    const ALL: [Self; 4] = [
+        Self::Non2xx,
+        Self::ErrorFrame,
+        Self::NoUsage,
+        Self::Disconnect,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Non2xx => "non_2xx",
+            Self::ErrorFrame => "error_frame",
+            Self::NoUsage => "no_usage",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// A counter without labels.
+#[derive(Debug)]
+pub struct Counter(Option<u32>);
+
+impl Counter {
+    fn define(name: &str) -> Self {
+        Self(host::define_metric(MetricType::Counter, &format!("promptcache.{name}")).ok())
+    }
+
+    /// Adds `by`; zero is left out, because Envoy refuses it.
+    pub fn add(&self, by: u64) {
+        if let (Some(id), Ok(by @ 1..)) = (self.0, i64::try_from(by)) {
+            let _ = host::increment(id, by);
+        }
+    }
+}
+
+/// A counter with one label of a closed set.
+#[derive(Debug)]
+pub struct Labelled(Vec<(&'static str, Counter)>);
+
+impl Labelled {
+    fn define(name: &str, label: &str, values: impl IntoIterator<Item = &'static str>) -> Self {
+        let counter = |value| (value, Counter::define(&format!("{name}_{label}={value};")));
+        Self(values.into_iter().map(counter).collect())
+    }
+
+    fn add(&self, value: &str, by: u64) {
+        if let Some((_, counter)) = self.0.iter().find(|(label, _)| *label == value) {
+            counter.add(by);
+        }
+    }
+}
+
+/// A histogram of milliseconds.
+#[derive(Debug)]
+pub struct Histogram(Option<u32>);
+
+impl Histogram {
+    fn define(name: &str) -> Self {
+        Self(host::define_metric(MetricType::Histogram, &format!("promptcache.{name}")).ok())
+    }
+
+    pub fn record(&self, value: u64) {
+        if let Some(id) = self.0 {
+            let _ = host::record(id, value);
+        }
+    }
+}
+
+/// Every stat of the filter.
+#[derive(Debug)]
+pub struct Metrics {
+    marker_requests: Labelled,
+    requests: Labelled,
+    markers_rejected: Labelled,
+    classify: Labelled,
+    pub classify_duration_ms: Histogram,
+    pub terminal_hold_ms: Histogram,
+    pub read_input_tokens: Counter,
+    creation_input_tokens: Labelled,
+    commit: Labelled,
+    pub commit_retries: Counter,
+    commit_vetoed: Labelled,
+    bypass: Labelled,
+    pub split_capped: Counter,
+    pub body_read_failed: Counter,
+    pub breaker_opened: Counter,
+    policy_refresh: Labelled,
+    pub policy_first_loads: Counter,
+}
+
+impl Metrics {
+    /// Defines every stat; once per VM.
+    pub fn define() -> Self {
+        Self {
+            marker_requests: Labelled::define("marker_requests_total", "marked", ["true", "false"]),
+            requests: Labelled::define(
+                "requests_total",
+                "outcome",
+                Outcome::ALL.map(Outcome::as_str),
+            ),
+            markers_rejected: Labelled::define(
+                "markers_rejected_total",
+                "reason",
+                RefusalReason::ALL.map(RefusalReason::as_str),
+            ),
+            classify: Labelled::define(
+                "classify_total",
+                "outcome",
+                ClassifyOutcome::ALL.map(ClassifyOutcome::as_str),
+            ),
+            classify_duration_ms: Histogram::define("classify_duration_ms"),
+            terminal_hold_ms: Histogram::define("terminal_hold_ms"),
+            read_input_tokens: Counter::define("read_input_tokens_total"),
+            creation_input_tokens: Labelled::define(
+                "creation_input_tokens_total",
+                "tier",
+                Tier::ALL.map(Tier::as_str),
+            ),
+            commit: Labelled::define(
+                "commit_total",
+                "result",
+                ["ok", "error", "timeout", "dropped"],
+            ),
+            commit_retries: Counter::define("commit_retries_total"),
+            commit_vetoed: Labelled::define(
+                "commit_vetoed_total",
+                "reason",
+                Veto::ALL.map(Veto::as_str),
+            ),
+            bypass: Labelled::define("bypass_total", "reason", Bypass::all().map(Bypass::as_str)),
+            split_capped: Counter::define("split_capped_total"),
+            body_read_failed: Counter::define("body_read_failed_total"),
+            breaker_opened: Counter::define("breaker_opened_total"),
+            policy_refresh: Labelled::define("policy_refresh_total", "result", ["ok", "error"]),
+            policy_first_loads: Counter::define("policy_first_loads_total"),
+        }
+    }
+
+    pub fn marker_request(&self, marked: bool) {
+        self.marker_requests
+            .add(if marked { "true" } else { "false" }, 1);
+    }
+
+    pub fn request(&self, outcome: Outcome) {
+        self.requests.add(outcome.as_str(), 1);
+    }
+
+    pub fn marker_rejected(&self, reason: RefusalReason) {
+        self.markers_rejected.add(reason.as_str(), 1);
+    }
+
+    pub fn classified(&self, outcome: ClassifyOutcome) {
+        self.classify.add(outcome.as_str(), 1);
+    }
+
+    pub fn created(&self, tier: Tier, tokens: u64) {
+        self.creation_input_tokens.add(tier.as_str(), tokens);
+    }
+
+    pub fn commits(&self, settled: prompt_cache_core::edge::Settled) {
+        self.commit.add("ok", settled.ok);
+        self.commit.add("error", settled.error);
+        self.commit.add("timeout", settled.timeout);
+        self.commit.add("dropped", settled.dropped);
+    }
+
+    pub fn vetoed(&self, veto: Veto) {
+        self.commit_vetoed.add(veto.as_str(), 1);
+    }
+
+    pub fn bypassed(&self, bypass: Bypass) {
+        self.bypass.add(bypass.as_str(), 1);
+    }
+
+    pub fn policy_refreshed(&self, ok: bool) {
+        self.policy_refresh.add(if ok { "ok" } else { "error" }, 1);
+    }
+}

@@ -1,0 +1,142 @@
+//! The request side: who pays, how large, and carrying out the plan.
+
+use std::rc::Rc;
+
+use prompt_cache_core::{
+    config::{FilterConfig, PrincipalSource},
+    edge::{Forward, Plan, PlanContext, bearer_token, plan},
+    request::Refusal,
+    wire::Fingerprint,
+};
+
+use crate::{exchange::Exchange, host, shared::Shared};
+
+/// What became of a request whose body is whole.
+pub enum Forwarded {
+    /// It goes on; its response belongs to this exchange.
+    Passed(Exchange),
+    /// It was answered here.
+    Answered,
+    /// Envoy did not hand its body over; it goes on as it is.
+    Unread,
+}
+
+/// The fingerprint of the first credential that is present.
+pub fn principal(config: &FilterConfig) -> Option<Fingerprint> {
+    let key = config.fingerprint_key.as_bytes();
+    let header = |name: &str| {
+        let value = host::request_header(name).ok()??;
+        Some(value.trim_ascii().to_vec()).filter(|value| !value.is_empty())
+    };
+    config.principal.iter().find_map(|source| match source {
+        PrincipalSource::AuthorizationBearer => {
+            Fingerprint::of(key, bearer_token(&header("authorization")?)?)
+        }
+        PrincipalSource::XApiKey => Fingerprint::of(key, &header("x-api-key")?),
+        // Named values are set apart, so that a tenant called like a key is not that key's owner.
+        PrincipalSource::Header(name) => {
+            Fingerprint::of(key, &named("header", name, &header(name)?))
+        }
+        PrincipalSource::Attribute(path) => {
+            let value = host::attribute(path)
+                .ok()?
+                .filter(|value| !value.is_empty())?;
+            Fingerprint::of(key, &named("attribute", &path.join("."), &value))
+        }
+    })
+}
+
+fn named(kind: &str, name: &str, value: &[u8]) -> Vec<u8> {
+    // No header name, attribute path or header value contains a NUL.
+    [kind.as_bytes(), name.as_bytes(), value].join(&0)
+}
+
+/// True if `content-length` already says that the body is over the limit.
+pub fn declared_too_large(config: &FilterConfig) -> bool {
+    let declared = || {
+        let value = host::request_header("content-length").ok()??;
+        std::str::from_utf8(&value).ok()?.trim().parse::<u64>().ok()
+    };
+    declared().is_some_and(|bytes| bytes > config.max_request_bytes as u64)
+}
+
+/// Answers 400 to a body over the limit.
+pub fn refuse_size(shared: &Shared) {
+    shared.metrics.body_read_failed.add(1);
+    let limit = shared.config.max_request_bytes;
+    let body = format!(
+        r#"{{"error":{{"message":"failed to read request body: larger than {limit} bytes","type":"invalid_request_error","code":"body_read_failed","param":null}}}}"#
+    );
+    respond_400(body.as_bytes());
+}
+
+fn refuse_markers(shared: &Shared, refusal: &Refusal) {
+    shared.metrics.marker_rejected(refusal.reason);
+    respond_400(&refusal.to_json());
+}
+
+fn respond_400(body: &[u8]) {
+    if host::send_response(400, &[("content-type", "application/json")], body).is_err() {
+        log::error!("prompt-cache-filter: a refusal could not be sent");
+    }
+}
+
+/// Plans the request whose whole body Envoy holds, and carries the plan out.
+pub fn forward(
+    shared: &Rc<Shared>,
+    principal: Option<Fingerprint>,
+    body_bytes: usize,
+) -> Forwarded {
+    let Ok(body) = host::request_body(body_bytes) else {
+        return Forwarded::Unread;
+    };
+    let planned = plan(
+        &body,
+        &PlanContext {
+            config: &shared.config,
+            policy: &shared.policy.borrow(),
+            principal,
+            callouts_allowed: shared.breaker.borrow().is_closed(),
+        },
+    );
+    let forward = match planned {
+        Plan::Forward(forward) => forward,
+        Plan::Refuse(refusal) => {
+            refuse_markers(shared, &refusal);
+            return Forwarded::Answered;
+        }
+    };
+    shared.metrics.marker_request(forward.marked);
+    let edited = edit(shared, &forward);
+    let Forward {
+        drop_usage_only,
+        callout,
+        ..
+    } = forward;
+    // Frames are dropped only if it was us who asked for them.
+    Forwarded::Passed(Exchange::begin(
+        Rc::clone(shared),
+        callout,
+        edited && drop_usage_only,
+        body,
+    ))
+}
+
+/// Edits headers and body as planned. False if the body could not be replaced.
+fn edit(shared: &Shared, forward: &Forward) -> bool {
+    use prompt_cache_core::edge::Callout;
+    if !matches!(forward.callout, Callout::Inactive(_)) || forward.drop_usage_only {
+        let _ = host::remove_request_header("accept-encoding");
+    }
+    if let (Some(name), Some(hash)) = (&shared.config.prefix_hash_header, forward.routing_hash) {
+        let _ = host::set_request_header(name, &hash.to_string());
+    }
+    let Some(body) = &forward.body else {
+        return true;
+    };
+    if host::set_request_body(body).is_err() {
+        return false;
+    }
+    let _ = host::remove_request_header("transfer-encoding");
+    host::set_request_header("content-length", &body.len().to_string()).is_ok()
+}

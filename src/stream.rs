@@ -1,0 +1,154 @@
+//! One HTTP stream: Envoy's callbacks, dispatched by the phase the stream is in.
+//!
+//! Callbacks also come for local replies, Envoy's own 413 and 503 among them, and `on_log` for
+//! every stream, whether it had a request phase or not. Each of them acts by [`Phase`] only.
+
+use std::{mem, rc::Rc};
+
+use prompt_cache_core::{edge::is_chat_completions, wire::Fingerprint};
+use proxy_wasm::{
+    traits::{Context, HttpContext},
+    types::Action,
+};
+
+use crate::{exchange::Exchange, host, request, shared::Shared};
+
+/// One stream of the filter.
+pub struct Stream {
+    shared: Option<Rc<Shared>>,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Not ours, or no longer: everything passes.
+    Untouched,
+    /// The request's headers are held until its body is whole.
+    Collecting {
+        principal: Option<Fingerprint>,
+        body_bytes: usize,
+    },
+    /// The request went to the upstream.
+    Forwarded(Box<Exchange>),
+}
+
+impl Stream {
+    pub const fn new(shared: Option<Rc<Shared>>) -> Self {
+        Self {
+            shared,
+            phase: Phase::Untouched,
+        }
+    }
+
+    /// The end of the request's body: plan it, edit it, let it go.
+    fn forward(&mut self) -> Action {
+        let phase = mem::replace(&mut self.phase, Phase::Untouched);
+        let (
+            Some(shared),
+            Phase::Collecting {
+                principal,
+                body_bytes,
+            },
+        ) = (&self.shared, phase)
+        else {
+            return Action::Continue;
+        };
+        match request::forward(shared, principal, body_bytes) {
+            request::Forwarded::Passed(exchange) => {
+                self.phase = Phase::Forwarded(Box::new(exchange));
+                Action::Continue
+            }
+            request::Forwarded::Answered => Action::Pause,
+            request::Forwarded::Unread => Action::Continue,
+        }
+    }
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_bytes: usize, _: usize) {
+        if let Phase::Forwarded(exchange) = &mut self.phase {
+            exchange.on_answer(token, headers, body_bytes);
+        }
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let Some(shared) = &self.shared else {
+            return Action::Continue;
+        };
+        let header = |name| {
+            host::request_header(name)
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+        };
+        if end_of_stream || !is_chat_completions(&header(":method"), &header(":path")) {
+            return Action::Continue;
+        }
+        #[cfg(feature = "trap")]
+        if !header("x-prompt-cache-trap").is_empty() {
+            std::process::abort();
+        }
+        if request::declared_too_large(&shared.config) {
+            request::refuse_size(shared);
+            return Action::Pause;
+        }
+        let principal = request::principal(&shared.config);
+        self.phase = Phase::Collecting {
+            principal,
+            body_bytes: 0,
+        };
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let (Some(shared), Phase::Collecting { body_bytes, .. }) = (&self.shared, &mut self.phase)
+        else {
+            return Action::Continue;
+        };
+        // While paused, `size` is all that is held.
+        *body_bytes = size;
+        if size > shared.config.max_request_bytes {
+            request::refuse_size(shared);
+            self.phase = Phase::Untouched;
+            return Action::Pause;
+        }
+        if end_of_stream {
+            self.forward()
+        } else {
+            Action::Pause
+        }
+    }
+
+    /// Trailers are the end of the body: no further body callback comes.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.forward()
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        if let Phase::Forwarded(exchange) = &mut self.phase {
+            exchange.on_response_headers(end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        match &mut self.phase {
+            Phase::Forwarded(exchange) => exchange.on_response_body(size, end_of_stream),
+            Phase::Untouched | Phase::Collecting { .. } => Action::Continue,
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        match &mut self.phase {
+            Phase::Forwarded(exchange) => exchange.on_response_trailers(),
+            Phase::Untouched | Phase::Collecting { .. } => Action::Continue,
+        }
+    }
+
+    fn on_log(&mut self) {
+        if let Phase::Forwarded(exchange) = mem::replace(&mut self.phase, Phase::Untouched) {
+            exchange.finish();
+        }
+    }
+}

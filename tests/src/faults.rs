@@ -1,0 +1,261 @@
+//! A small proxy before the index service that records what the filter sends and misbehaves on
+//! request.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::http::{Connection, Headers, Request, encode_head};
+
+/// One of the service's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `POST /v1/classify`.
+    Classify,
+    /// `POST /v1/commit`.
+    Commit,
+    /// `GET /v1/policy`.
+    Policy,
+}
+
+impl Route {
+    const ALL: [Self; 3] = [Self::Classify, Self::Commit, Self::Policy];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Classify => CLASSIFY_PATH,
+            Self::Commit => COMMIT_PATH,
+            Self::Policy => POLICY_PATH,
+        }
+    }
+}
+
+/// What the proxy does with a call.
+#[derive(Clone, Debug, Default)]
+pub enum Fault {
+    /// Passes it on.
+    #[default]
+    None,
+    /// Answers with this status and body itself.
+    Answer(u16, Vec<u8>),
+    /// Closes the connection without an answer.
+    Close,
+    /// Promises more bytes than it sends, then closes.
+    Truncate,
+    /// Never answers.
+    Hang,
+    /// Passes it on once the gate opens.
+    Hold(Gate),
+}
+
+/// Holds calls back until the test opens it.
+#[derive(Clone, Debug)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Gate {
+    /// Lets every held call, and later ones, pass.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn passed(&self) {
+        // Fails only if the sender is gone, and `self` holds it.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// The proxy.
+pub struct Faults {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accept: JoinHandle<()>,
+}
+
+struct Shared {
+    service: SocketAddr,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: [Fault; Route::ALL.len()],
+    seen: Vec<Request>,
+    connections: Vec<JoinHandle<()>>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Faults {
+    /// Starts passing calls on to `service`.
+    pub async fn start(service: SocketAddr) -> Self {
+        let shared = Arc::new(Shared {
+            service,
+            state: Mutex::default(),
+        });
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
+        let accept = tokio::spawn(accept(listener, shared.clone()));
+        Self {
+            address,
+            shared,
+            accept,
+        }
+    }
+
+    /// Where the filter finds the service.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on, calls of `route` meet `fault`.
+    pub fn set(&self, route: Route, fault: Fault) {
+        self.shared.state().faults[route as usize] = fault;
+    }
+
+    /// Holds calls of `route` until the gate is opened.
+    pub fn hold(&self, route: Route) -> Gate {
+        let gate = Gate::default();
+        self.set(route, Fault::Hold(gate.clone()));
+        gate
+    }
+
+    /// The calls of `route` so far, oldest first.
+    pub fn seen(&self, route: Route) -> Vec<Request> {
+        let state = self.shared.state();
+        state
+            .seen
+            .iter()
+            .filter(|request| request.target == route.path())
+            .cloned()
+            .collect()
+    }
+
+    /// Closes every connection and refuses new ones.
+    pub async fn down(&mut self) {
+        self.accept.abort();
+        // Ends with an error, being aborted; the listener is closed then.
+        let _ = (&mut self.accept).await;
+        for connection in self.shared.state().connections.drain(..) {
+            connection.abort();
+        }
+    }
+
+    /// Listens again, on the same port.
+    pub async fn up(&mut self) {
+        let listener = bind(self.address).await;
+        self.accept = tokio::spawn(accept(listener, self.shared.clone()));
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.accept.abort();
+    }
+}
+
+async fn bind(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address)
+        .await
+        .unwrap_or_else(|e| panic!("{address}: {e}"))
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let connection = tokio::spawn(converse(Connection::new(stream), shared.clone()));
+        shared.state().connections.push(connection);
+    }
+}
+
+/// Serves one connection until it ends or a fault ends it.
+async fn converse(mut filter: Connection, shared: Arc<Shared>) {
+    while let Ok(Some(head)) = filter.read_head().await {
+        let Ok(body) = filter.read_body().await else {
+            return;
+        };
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            headers: head.headers,
+            body,
+        };
+        let fault = {
+            let mut state = shared.state();
+            state.seen.push(request.clone());
+            let route = Route::ALL
+                .into_iter()
+                .find(|route| route.path() == request.target);
+            route
+                .map(|route| state.faults[route as usize].clone())
+                .unwrap_or_default()
+        };
+        let answer = match fault {
+            Fault::None => pass_on(&request, shared.service).await,
+            Fault::Hold(gate) => {
+                gate.passed().await;
+                pass_on(&request, shared.service).await
+            }
+            Fault::Answer(status, body) => {
+                let length = body.len().to_string();
+                let headers = Headers::of(&[
+                    ("content-type", "application/json"),
+                    ("content-length", &length),
+                ]);
+                Some([encode_head(status, &headers), body].concat())
+            }
+            Fault::Truncate => {
+                let headers = Headers::of(&[("content-length", "1000")]);
+                let _ = filter.write(&encode_head(200, &headers)).await;
+                None
+            }
+            Fault::Close => None,
+            Fault::Hang => std::future::pending().await,
+        };
+        let Some(answer) = answer else { return };
+        if filter.write(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pass_on(request: &Request, service: SocketAddr) -> Option<Vec<u8>> {
+    let mut connection = Connection::new(TcpStream::connect(service).await.ok()?);
+    let mut request = request.clone();
+    // The body has lost its own framing on the way here.
+    request
+        .headers
+        .0
+        .retain(|(name, _)| !name.eq_ignore_ascii_case("transfer-encoding"));
+    connection
+        .write(&request.encode(&service.to_string()))
+        .await
+        .ok()?;
+    let mut head = connection.read_head().await.ok()??;
+    let body = connection.read_body().await.ok()?;
+    head.headers.0.retain(|(name, _)| {
+        !["transfer-encoding", "content-length", "connection"]
+            .iter()
+            .any(|framing| name.eq_ignore_ascii_case(framing))
+    });
+    head.headers
+        .0
+        .push(("content-length".into(), body.len().to_string()));
+    Some([encode_head(head.status, &head.headers), body].concat())
+}

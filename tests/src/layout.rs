@@ -1,0 +1,93 @@
+//! Where the built programs and the configs are.
+
+use std::path::{Path, PathBuf};
+
+/// Envoy version that runs unless `ENVOY_VERSION` says otherwise.
+pub const ENVOY_VERSION: &str = "1.40.0";
+
+/// The files of one checkout, as `./just build` leaves them.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+    envoy_version: String,
+}
+
+impl Layout {
+    /// The checkout that this crate was built from; for tests.
+    pub fn of_tests() -> Self {
+        Self::at(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+    }
+
+    /// The checkout whose `dist/` holds the running program.
+    pub fn of_program() -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|e| format!("own path: {e}"))?;
+        let root = program
+            .parent()
+            .and_then(Path::parent)
+            .ok_or("own path has no parents")?;
+        Ok(Self::at(root.to_owned()))
+    }
+
+    fn at(root: PathBuf) -> Self {
+        let envoy_version =
+            std::env::var("ENVOY_VERSION").unwrap_or_else(|_| ENVOY_VERSION.to_owned());
+        Self {
+            root: root.canonicalize().unwrap_or(root),
+            envoy_version,
+        }
+    }
+
+    /// The checkout's top folder; paths in the shipped configs are relative to it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The Envoy that `./just --ensure envoy` fetched.
+    pub fn envoy(&self) -> PathBuf {
+        self.root
+            .join(".tools")
+            .join(format!("envoy-{}", self.envoy_version))
+    }
+
+    /// The filter.
+    pub fn filter(&self) -> PathBuf {
+        self.root.join("dist/prompt-cache-filter.wasm")
+    }
+
+    /// The filter whose VM traps on the request header `x-prompt-cache-trap`.
+    pub fn trapping_filter(&self) -> PathBuf {
+        self.root
+            .join("dist/test-only/prompt-cache-filter-trap.wasm")
+    }
+
+    /// The index service.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("dist/prompt-cache-index")
+    }
+
+    /// The stand-in LLM.
+    pub fn stand_in(&self) -> PathBuf {
+        self.root.join("dist/stand-in-llm")
+    }
+
+    /// The folder of shipped Envoy configs.
+    pub fn envoy_configs(&self) -> PathBuf {
+        self.root.join("envoy")
+    }
+
+    /// The config that stack and tests run.
+    pub fn standalone(&self) -> PathBuf {
+        self.envoy_configs().join("standalone.yaml")
+    }
+
+    /// `Err` names the first of `files` that is not there, and what makes it.
+    pub fn require(&self, files: &[PathBuf]) -> Result<(), String> {
+        match files.iter().find(|file| !file.exists()) {
+            None => Ok(()),
+            Some(file) => Err(format!(
+                "{} is missing: `./just test`, `./just up` and `./just demo` build or fetch it",
+                file.strip_prefix(&self.root).unwrap_or(file).display()
+            )),
+        }
+    }
+}

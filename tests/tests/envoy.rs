@@ -1,0 +1,116 @@
+//! How filter and Envoy get along: bad configs, traps, Envoy's own answers, the shipped configs.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use prompt_cache_e2e::{
+    deadline::{PATIENCE, poll},
+    layout::Layout,
+    world::{Options, World, cache_of, chat, completion, long_prefix, marked},
+};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_bad_plugin_config_refuses_the_listener_and_names_the_key() {
+    for (key, value) in [
+        ("max_request_byte", json!(1)),
+        ("tiers", json!(["5m", "2h"])),
+        ("classify_deadline_ms", json!("soon")),
+        ("index_cluster", Value::Null),
+    ] {
+        let mut plugin = json!({});
+        plugin[key] = value.clone();
+        match World::try_with(Options {
+            plugin,
+            ..Options::default()
+        })
+        .await
+        {
+            Ok(_) => panic!("{key}={value} was accepted"),
+            Err(message) => {
+                let said = message
+                    .lines()
+                    .any(|line| line.contains("wasm log") && line.contains(key));
+                assert!(said, "{key}: {message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_trap_the_next_request_is_fine() {
+    let mut world = World::with(Options {
+        trapping: true,
+        ..Options::default()
+    })
+    .await;
+    let request = chat("a", &marked(&long_prefix("trap")));
+    let (response, _) = world.exchange(&request, &completion(5000)).await;
+    let written = cache_of(&response.usage());
+    world.await_commits(1).await;
+
+    let trapped = world
+        .client
+        .call(&request.clone().header("x-prompt-cache-trap", "1"))
+        .await;
+    assert_eq!(trapped.status, 503);
+    world.upstream.assert_untouched();
+
+    // A refusal comes from the filter itself: once it is there, the new VM is at work.
+    let refused = chat(
+        "a",
+        &json!({"model": "demo", "messages": [], "cache_control": 1}),
+    );
+    let back = poll(PATIENCE, async || {
+        let answer = world.client.try_call(&refused).await.ok()?;
+        (answer.status == 400).then_some(())
+    });
+    back.await.expect("the VM comes back");
+    let (response, _) = poll(PATIENCE, async || {
+        let (response, seen) = world.exchange(&request, &completion(5000)).await;
+        // Until the new VM has its policy, requests pass uncached.
+        response.json()["usage"].get("cache_read_input_tokens")?;
+        Some((response, seen))
+    })
+    .await
+    .expect("the new VM learns the policy");
+    assert_eq!(cache_of(&response.usage()).read, written.five_minutes);
+}
+
+#[tokio::test]
+async fn envoys_own_answers_pass() {
+    let mut world = World::start().await;
+    world.upstream.close().await;
+    for body in [marked("short"), marked(&long_prefix("503"))] {
+        let response = world.client.call(&chat("a", &body)).await;
+        assert_eq!(response.status, 503);
+    }
+    assert!(world.stats().await.counter("promptcache_commit_total", &[]) == 0);
+}
+
+#[tokio::test]
+async fn every_shipped_config_is_one_that_envoy_takes() {
+    let layout = Layout::of_tests();
+    let mut checked = 0;
+    for entry in std::fs::read_dir(layout.envoy_configs()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config: Value = serde_saphyr::from_str(&text).unwrap();
+        if config.get("static_resources").is_none() {
+            continue;
+        }
+        let output = tokio::process::Command::new(layout.envoy())
+            .args(["--mode", "validate", "--config-path"])
+            .arg(&path)
+            .current_dir(layout.root())
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", path.display());
+        checked += 1;
+    }
+    assert!(checked > 0, "no config found");
+}

@@ -1,0 +1,215 @@
+//! The index service fails, is slow, or talks nonsense: requests and streams go on unharmed.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::time::{Duration, Instant};
+
+use prompt_cache_e2e::{
+    faults::{Fault, Route},
+    world::{
+        Options, World, cache_of, chat, completion, completion_events, long_prefix, marked,
+        marked_stream,
+    },
+};
+use serde_json::{Value, json};
+
+const CLASSIFY: &str = "promptcache_classify_total";
+
+fn with_plugin(plugin: Value) -> Options {
+    Options {
+        plugin,
+        ..Options::default()
+    }
+}
+
+fn stream_of(events: &[String]) -> String {
+    events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_first_token_does_not_wait_and_the_last_frame_does() {
+    let mut world = World::start().await;
+    let gate = world.faults.hold(Route::Classify);
+    let events = completion_events(5000);
+    let sent = world
+        .client
+        .send(&chat("a", &marked_stream(&long_prefix("slow"))))
+        .await;
+    let mut call = world.upstream.next().await;
+    call.stream_head().await;
+    call.chunk(format!("data: {}\n\n", events[0])).await;
+    let mut incoming = sent.head().await;
+    incoming.read_until("\"Ye\"").await;
+    for event in &events[1..] {
+        call.chunk(format!("data: {event}\n\n")).await;
+    }
+    call.end().await;
+    incoming.read_until("\"stop\"").await;
+    assert!(
+        !incoming.text().contains("prompt_tokens"),
+        "the usage must wait"
+    );
+    gate.open();
+    let response = incoming.finish().await;
+    assert!(cache_of(&response.usage()).five_minutes > 1024);
+    assert!(response.text().ends_with("data: [DONE]\n\n"));
+    world.await_commits(1).await;
+}
+
+#[tokio::test]
+async fn the_last_frame_waits_no_longer_than_the_deadline() {
+    const DEADLINE: Duration = Duration::from_millis(400);
+    let mut world = World::with(with_plugin(
+        json!({"classify_deadline_ms": 400, "breaker_failures": 100}),
+    ))
+    .await;
+    world.faults.set(Route::Classify, Fault::Hang);
+    let events = completion_events(5000);
+    let slices: Vec<_> = events.iter().map(String::as_str).collect();
+    let begin = Instant::now();
+    let (response, _) = world
+        .stream(&chat("a", &marked_stream(&long_prefix("late"))), &slices)
+        .await;
+    assert!(
+        begin.elapsed() >= DEADLINE,
+        "{:?}: nobody waited",
+        begin.elapsed()
+    );
+    assert_eq!(response.text(), stream_of(&events));
+    let late = [("outcome", "deadline_exceeded")];
+    world.await_counter(CLASSIFY, &late, 1).await;
+
+    let (response, _) = world
+        .exchange(&chat("a", &marked(&long_prefix("late"))), &completion(5000))
+        .await;
+    assert_eq!(response.text(), completion(5000).to_string());
+    world.await_counter(CLASSIFY, &late, 2).await;
+    assert!(world.faults.seen(Route::Commit).is_empty());
+}
+
+#[tokio::test]
+async fn nonsense_from_the_service_changes_nothing() {
+    let mut world = World::with(with_plugin(json!({"breaker_failures": 1000}))).await;
+    let unknown_status = json!({"status": "perhaps"}).to_string();
+    let huge = json!({"status": "ok", "tokenizer_version": "x", "split": {"read": -1}}).to_string();
+    let faults = [
+        Fault::Answer(200, b"<html>".to_vec()),
+        Fault::Answer(200, vec![0xff; 1000]),
+        Fault::Answer(200, vec![]),
+        Fault::Answer(200, unknown_status.into_bytes()),
+        Fault::Answer(200, huge.into_bytes()),
+        Fault::Answer(500, b"{\"status\":\"ok\"}".to_vec()),
+        Fault::Answer(302, vec![]),
+        Fault::Close,
+        Fault::Truncate,
+    ];
+    let events = completion_events(5000);
+    let slices: Vec<_> = events.iter().map(String::as_str).collect();
+    for (round, fault) in (1..).zip(faults) {
+        world.faults.set(Route::Classify, fault.clone());
+        let (response, _) = world
+            .stream(
+                &chat("a", &marked_stream(&long_prefix("nonsense"))),
+                &slices,
+            )
+            .await;
+        assert_eq!(response.text(), stream_of(&events), "{fault:?}");
+        world
+            .await_counter(CLASSIFY, &[("outcome", "error")], round)
+            .await;
+    }
+    world.faults.set(Route::Classify, Fault::None);
+    let (response, _) = world
+        .exchange(
+            &chat("a", &marked(&long_prefix("nonsense"))),
+            &completion(5000),
+        )
+        .await;
+    assert_eq!(
+        cache_of(&response.usage()).read,
+        0,
+        "nothing was committed meanwhile"
+    );
+}
+
+#[tokio::test]
+async fn the_breaker_opens_probes_and_closes() {
+    let plugin = json!({"breaker_failures": 2, "breaker_open_ms": 200});
+    let mut world = World::with(with_plugin(plugin)).await;
+    let request = chat("a", &marked(&long_prefix("down")));
+    world.faults.down().await;
+    for _ in 0..2 {
+        let (response, _) = world.exchange(&request, &completion(5000)).await;
+        assert_eq!(response.text(), completion(5000).to_string());
+    }
+    world
+        .await_counter(CLASSIFY, &[("outcome", "error")], 2)
+        .await;
+    let (response, _) = world.exchange(&request, &completion(5000)).await;
+    assert_eq!(response.text(), completion(5000).to_string());
+    world
+        .await_counter(CLASSIFY, &[("outcome", "breaker_open")], 1)
+        .await;
+
+    world.faults.up().await;
+    let end = Instant::now() + prompt_cache_e2e::deadline::PATIENCE;
+    loop {
+        let (response, _) = world.exchange(&request, &completion(5000)).await;
+        if response.json()["usage"]
+            .get("cache_read_input_tokens")
+            .is_some()
+        {
+            assert!(cache_of(&response.usage()).five_minutes > 1024);
+            break;
+        }
+        assert!(Instant::now() < end, "the breaker does not close");
+    }
+    world.await_commits(1).await;
+}
+
+#[tokio::test]
+async fn a_service_that_was_never_there() {
+    let mut world = World::start().await;
+    world.faults.down().await;
+    // A second Envoy that has seen no policy.
+    let mut blind = World::with(Options {
+        without_policy: true,
+        ..with_plugin(json!({"index_cluster": "prompt_cache_index"}))
+    })
+    .await;
+    blind.faults.down().await;
+    for world in [&mut world, &mut blind] {
+        let mut body = marked("prompt");
+        let (response, seen) = world.exchange(&chat("a", &body), &completion(50)).await;
+        assert_eq!(response.text(), completion(50).to_string());
+        body["messages"][0]["content"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("cache_control");
+        assert_eq!(seen.json(), body);
+        body["messages"][0]["cache_control"] = json!("wrong");
+        let response = world.client.call(&chat("a", &body)).await;
+        assert_eq!(response.status, 400, "refusals need no service");
+    }
+}
+
+#[tokio::test]
+async fn commits_are_retried() {
+    let mut world = World::start().await;
+    world.faults.set(Route::Commit, Fault::Answer(503, vec![]));
+    let request = chat("a", &marked(&long_prefix("retry")));
+    let (response, _) = world.exchange(&request, &completion(5000)).await;
+    let written = cache_of(&response.usage());
+    let tried =
+        prompt_cache_e2e::deadline::poll(prompt_cache_e2e::deadline::PATIENCE, async || {
+            (!world.faults.seen(Route::Commit).is_empty()).then_some(())
+        });
+    tried.await.expect("a first try");
+    world.faults.set(Route::Commit, Fault::None);
+    world.await_commits(1).await;
+    let (response, _) = world.exchange(&request, &completion(5000)).await;
+    assert_eq!(cache_of(&response.usage()).read, written.five_minutes);
+}
