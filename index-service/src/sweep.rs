@@ -10,6 +10,10 @@ use crate::store::Store;
 /// Entries one step looks at, so that commits never wait long behind a sweep.
 const STEP_ENTRIES: usize = 2000;
 
+/// How long an expired entry stays before it is removed: longer than a refresh may wait, so that
+/// an entry read in its last moment is still there when its refresh arrives.
+const GRACE_MS: u64 = 15_000;
+
 /// Sweeps every `interval_ms` until the task is aborted.
 pub async fn run(
     store: Arc<dyn Store>,
@@ -28,7 +32,10 @@ pub async fn run(
 /// One sweep: steps until nothing more is due.
 async fn sweep(store: &dyn Store, clock: &dyn Clock, metrics: &Metrics) {
     loop {
-        match store.sweep(clock.now_ms(), STEP_ENTRIES).await {
+        match store
+            .sweep(clock.now_ms().saturating_sub(GRACE_MS), STEP_ENTRIES)
+            .await
+        {
             Ok(step) => {
                 metrics.swept_entries.inc_by(step.removed as u64);
                 if !step.more {
