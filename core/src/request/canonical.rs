@@ -279,8 +279,4 @@ impl<'b> Members<'b> {
     pub fn retain(&mut self, keep: impl Fn(&[u8], Span) -> bool) {
         self.0.retain(|member| keep(&member.name, member.value));
     }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }

@@ -44,13 +44,26 @@ pub(super) fn offset(at: usize) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'b> {
     pub raw: &'b [u8],
-    /// Whether `raw` contains a backslash; if not, it is the string's value.
+    /// Whether `raw` may contain a backslash; if not, it is the string's value.
     pub escaped: bool,
     /// Whether `raw` has an escape that a canonical spelling may not have: `\u` or `\/`.
     pub respelled: bool,
 }
 
 impl<'b> Text<'b> {
+    /// The string with its quotes at `span`, which was read before.
+    pub fn at(body: &'b [u8], span: Span, respelled: bool) -> Self {
+        let quoted = span.of(body);
+        let raw = quoted
+            .get(1..quoted.len().saturating_sub(1))
+            .unwrap_or_default();
+        Self {
+            raw,
+            escaped: true,
+            respelled,
+        }
+    }
+
     /// The string's value, as UTF-8 bytes.
     pub fn value(self) -> Cow<'b, [u8]> {
         if !self.escaped {

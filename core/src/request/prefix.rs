@@ -5,7 +5,7 @@
 use super::{
     Opaque,
     canonical::{Members, Sink, Token},
-    chat::{ChatRequest, Message},
+    chat::{Block, ChatRequest, Form, Message},
     json::{Reader, Span, Text, offset},
 };
 use crate::prefix_hash::PrefixHash;
@@ -123,14 +123,14 @@ impl<'b> Chain<'_, 'b> {
             .unwrap_or_default();
         let (parts, calls) = blocks.split_at_checked(parts).unwrap_or((blocks, &[]));
         for &part in parts {
-            self.part(part, message.content == Some(part))?;
+            self.part(part)?;
             if self.end_of_block() {
                 return Ok(true);
             }
         }
         for &call in calls.iter().take(message.calls as usize) {
             self.sink.token(Token::ToolCall);
-            self.value_without_marker(call)?;
+            self.value_without_marker(call.value)?;
             if self.end_of_block() {
                 return Ok(true);
             }
@@ -162,30 +162,21 @@ impl<'b> Chain<'_, 'b> {
         self.sink.members(body, &members)
     }
 
-    /// `whole`: the part is string content, not an element of an array.
-    fn part(&mut self, part: Span, whole: bool) -> Result<(), Opaque> {
+    fn part(&mut self, part: Block) -> Result<(), Opaque> {
         let body = self.request.body;
-        let mut reader = Reader::at(body, part.start as usize);
-        match reader.peek() {
-            Some(b'{') => {
-                let members = Members::of(body, part.start, &[], |name| !is_part_marker(name))?;
-                if let Some(text) = only_text(&members) {
-                    self.sink.token(Token::Text);
-                    self.sink.text(text);
-                    return Ok(());
-                }
-                self.sink.token(Token::Part);
-                self.sink.members(body, &members)
-            }
-            Some(b'"') if whole => {
-                self.sink.token(Token::Text);
-                self.sink.value(&mut reader)
-            }
-            _ => {
-                self.sink.token(Token::OtherPart);
-                self.sink.value(&mut reader)
-            }
+        let start = part.value.start;
+        if let Form::Text { respelled } = part.form {
+            self.sink.token(Token::Text);
+            self.sink.text(Text::at(body, part.value, respelled));
+            return Ok(());
         }
+        if part.value.of(body).starts_with(b"{") {
+            self.sink.token(Token::Part);
+            let members = Members::of(body, start, &[], |name| !is_part_marker(name))?;
+            return self.sink.members(body, &members);
+        }
+        self.sink.token(Token::OtherPart);
+        self.sink.value(&mut Reader::at(body, start as usize))
     }
 
     /// A tool or tool call: as given, but for the marker at its own top level.
@@ -200,11 +191,4 @@ impl<'b> Chain<'_, 'b> {
     fn is_null(&self, value: Span) -> bool {
         value.of(self.request.body) == b"null"
     }
-}
-
-/// The text of a part that has nothing but `type: text` and a string `text`.
-fn only_text<'b>(members: &Members<'b>) -> Option<Text<'b>> {
-    let kind = members.get(b"type")?.text?;
-    let text = members.get(b"text")?.text?;
-    (members.len() == 2 && &*kind.value() == b"text").then_some(text)
 }

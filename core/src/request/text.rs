@@ -16,7 +16,7 @@ pub(super) fn block_text<'b>(request: &ChatRequest<'b>, block: usize) -> Option<
         return Some(Cow::Owned(raw(request.body, tool)));
     }
     let block = block - request.tools.blocks.len();
-    let value = *request.messages.blocks.get(block)?;
+    let value = request.messages.blocks.get(block)?.value;
     let list = &request.messages.list;
     let after = list.partition_point(|message| message.first_block as usize <= block);
     let message = list.get(after.checked_sub(1)?)?;
