@@ -23,6 +23,8 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "json_error",
     "json_held_cap",
     "json_held_cap_late",
+    "json_held_exactly",
+    "json_held_one_more",
     "json_pretty",
     "json_trailing",
     "sse_all_capped",

@@ -97,7 +97,10 @@ fn run<'a>(
 ) -> Observed {
     let mut rewriter = Rewriter::new(options, (answer_at == 0).then_some(answer));
     let mut out = Vec::new();
-    let bound = options.event_bytes_max.max(64) + options.held_bytes_max + 1;
+    let bound = match options.kind {
+        BodyKind::Sse => options.event_bytes_max.max(64) + options.held_bytes_max,
+        BodyKind::Json => options.held_bytes_max,
+    };
     for (i, piece) in pieces.into_iter().enumerate() {
         if i == answer_at && i > 0 {
             out.extend(rewriter.answer(answer));
