@@ -300,11 +300,10 @@ impl Rewriting {
     fn trailers(&mut self, now_ms: u64) -> Action {
         self.end();
         self.note_hold(now_ms);
-        if self.paused_bytes == 0 {
+        let to_write = !self.released.is_empty() || self.rewriter.held_bytes() > 0;
+        if to_write && self.paused_bytes == 0 {
             // Nothing under a pause, nothing can be written any more.
-            if !self.released.is_empty() || self.rewriter.waiting() {
-                log::warn!("prompt-cache-filter: unannounced trailers cut a response short");
-            }
+            log::warn!("prompt-cache-filter: unannounced trailers cut a response short");
             self.end = End::Seen { paused: false };
             return Action::Continue;
         }

@@ -3,6 +3,7 @@
 //! Pure functions over breakpoints, live entries and token counts; the filter decides which
 //! candidates travel, the service looks them up and counts.
 
+use crate::order::sort_by_key;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -86,7 +87,7 @@ pub fn look_back(breakpoints: &[Breakpoint]) -> Vec<u32> {
         .iter()
         .flat_map(|b| b.block.saturating_sub(LOOK_BACK_BLOCKS - 1)..=b.block)
         .collect();
-    blocks.sort_unstable();
+    sort_by_key(&mut blocks, |block| u64::from(*block));
     blocks.dedup();
     blocks
 }

@@ -1,5 +1,6 @@
 //! The grammar of `cache_control`, and how the markers of both dialects become breakpoints.
 
+use crate::order::sort_by_key;
 use std::borrow::Cow;
 
 use super::{
@@ -32,7 +33,7 @@ pub(super) fn breakpoints(
     let mut read = Read::default();
     let outcome = read.all(request, rules);
     // A wrong order among the markers before the first other error comes before that error.
-    read.points.sort_by_key(|point| point.block);
+    sort_by_key(&mut read.points, |point| u64::from(point.block));
     check_order(&read.points, rules)?;
     outcome?;
 
@@ -101,7 +102,7 @@ impl Read {
             .map(|value| (value, Place::Top, Some(Dialect::CacheControl)));
         let options = request.cache_options.map(|value| (value, Place::Top, None));
         items.extend(automatic.into_iter().chain(options));
-        items.sort_unstable_by_key(|(value, ..)| value.start);
+        sort_by_key(&mut items, |(value, ..)| u64::from(value.start));
 
         for (value, place, dialect) in items {
             match dialect {

@@ -9,6 +9,7 @@ use super::{
     refusal::quoted,
 };
 use crate::ledger::{MAX_BREAKPOINTS, Tier};
+use crate::order::sort_by_key;
 
 const BREAKPOINT: &str = "prompt_cache_breakpoint";
 const OPTIONS: &str = "prompt_cache_options";
@@ -162,7 +163,8 @@ pub(super) fn add(
         let block = place.and_then(|place| request.marked_block(place));
         wanted.extend(block.map(|block| point(block, Place::Top, OPTIONS)));
     }
-    wanted.sort_by_key(|point| std::cmp::Reverse(point.block));
+    // The latest first.
+    sort_by_key(&mut wanted, |point| u64::MAX - u64::from(point.block));
 
     let mut taken: Vec<u32> = points.iter().map(|point| point.block).collect();
     taken.dedup();
@@ -175,7 +177,7 @@ pub(super) fn add(
         }
         points.push(point);
     }
-    points.sort_by_key(|point| point.block);
+    sort_by_key(points, |point| u64::from(point.block));
 }
 
 #[cfg(test)]

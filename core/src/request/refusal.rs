@@ -19,15 +19,12 @@ pub struct Refusal {
 impl Refusal {
     /// The JSON body of the 400.
     pub fn to_json(&self) -> Vec<u8> {
-        let body = serde_json::json!({
-            "error": {
-                "message": self.message,
-                "type": "invalid_request_error",
-                "code": "invalid_cache_control",
-                "param": self.param,
-            }
-        });
-        body.to_string().into_bytes()
+        let quote = |text: &str| serde_json::to_string(text).unwrap_or_default();
+        let (message, param) = (quote(&self.message), quote(&self.param));
+        format!(
+            r#"{{"error":{{"message":{message},"type":"invalid_request_error","code":"invalid_cache_control","param":{param}}}}}"#
+        )
+        .into_bytes()
     }
 }
 
@@ -82,7 +79,7 @@ pub(super) fn quoted(value: &str) -> String {
         None => Cow::Borrowed(value),
         Some((end, _)) => Cow::Owned(format!("{}…", value.get(..end).unwrap_or_default())),
     };
-    serde_json::Value::from(shown).to_string()
+    serde_json::to_string(&shown).unwrap_or_default()
 }
 
 #[cfg(test)]

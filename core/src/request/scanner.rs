@@ -11,6 +11,7 @@ use super::{
     },
     json::{Key, Reader, Span, Text, offset},
 };
+use crate::order::sort_by_key;
 
 /// Reads a body. See [`super::scan`].
 pub(super) fn scan(body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
@@ -375,9 +376,9 @@ impl<'b> Scanner<'b> {
         messages.markers.append(&mut self.content.markers);
         messages.markers.append(&mut self.calls.markers);
         marks.push_to(&mut messages.markers, Place::Message(index));
-        if let Some(own) = messages.markers.get_mut(first_marker..) {
-            own.sort_unstable_by_key(|marker| marker.value.start);
-        }
+        let mut own = messages.markers.split_off(first_marker);
+        sort_by_key(&mut own, |marker| u64::from(marker.value.start));
+        messages.markers.append(&mut own);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::{
     chat::{ChatRequest, ObjectEnd, StreamOptions},
     json::Span,
 };
+use crate::order::sort_by_key;
 
 /// One range of the body and what takes its place.
 struct Edit {
@@ -93,7 +94,7 @@ fn own_edits(request: &ChatRequest<'_>, edits: &Edits<'_>) -> Vec<Edit> {
         }
     }
     if let Some(salt) = edits.cache_salt {
-        let with = serde_json::Value::from(salt).to_string().into_bytes();
+        let with = serde_json::to_vec(salt).unwrap_or_default();
         match request.cache_salt {
             Some(range) if range.of(request.body) == with => {}
             Some(range) => own.push(Edit { range, with }),
@@ -103,7 +104,7 @@ fn own_edits(request: &ChatRequest<'_>, edits: &Edits<'_>) -> Vec<Edit> {
     if !added.is_empty() {
         own.push(add_members(request.end, &added));
     }
-    own.sort_by_key(|edit| edit.range.start);
+    sort_by_key(&mut own, |edit| u64::from(edit.range.start));
     own
 }
 

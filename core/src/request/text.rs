@@ -150,5 +150,6 @@ fn write_value(
 }
 
 fn write_string(value: &str, output: &mut String) {
-    output.push_str(&serde_json::Value::from(value).to_string());
+    // A string always serialises.
+    output.push_str(&serde_json::to_string(value).unwrap_or_default());
 }

@@ -9,6 +9,8 @@ enum Entry {
     Bytes(Vec<u8>),
     /// A usage frame.
     Usage(UsageEvent),
+    /// A usage frame that is not delivered.
+    Dropped,
 }
 
 /// What left the queue.
@@ -60,6 +62,10 @@ impl Held {
         self.entries.push(Entry::Usage(event));
     }
 
+    pub fn push_dropped(&mut self) {
+        self.entries.push(Entry::Dropped);
+    }
+
     /// Notes that `[DONE]` is in the queue.
     pub const fn note_done(&mut self) {
         self.done = true;
@@ -76,6 +82,7 @@ impl Held {
         for entry in held.entries {
             match entry {
                 Entry::Bytes(bytes) => released.bytes.extend_from_slice(&bytes),
+                Entry::Dropped => {}
                 Entry::Usage(event) => {
                     released.frames += 1;
                     if edit == Edit::Leave {

@@ -8,8 +8,8 @@
 //!   first field of an event, and an event whose first non-empty data line does not open a JSON
 //!   object (`data: [DONE]`), with all that follows in that event. An event over
 //!   `event_bytes_max` (its blank line included) passes unread up to its end;
-//! - SSE: a terminal usage frame whose answer is missing, and what follows it, up to
-//!   `held_bytes_max`;
+//! - SSE: a terminal usage frame whose answer is missing, also one that will not be delivered,
+//!   and what follows it, up to `held_bytes_max`;
 //! - JSON: everything from the value of the top-level `usage` on, up to `held_bytes_max`.
 //!
 //! The bytes that leave depend on the body and on when the answer came, never on how the body

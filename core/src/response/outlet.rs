@@ -69,11 +69,16 @@ impl Outlet {
         }
     }
 
-    /// A usage frame is not delivered. It still says what the request is billed.
+    /// A usage frame is not delivered. It still says what the request is billed, and waits for
+    /// that like any other: the end of the stream, at which the request is committed and
+    /// accounted, must not come before.
     pub fn drop_usage(&mut self, context: &mut Context) {
         self.dropped_last = true;
-        if let Some(edit) = context.edit() {
-            Self::show_dropped(edit, context);
+        match context.edit() {
+            Some(edit) => Self::show_dropped(edit, context),
+            // One is enough to wait, however many are dropped.
+            None if !self.waiting() => self.held.push_dropped(),
+            None => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Byte splice: replaces ranges of a text and leaves every other byte alone.
 
+use crate::order::sort_by_key;
 use std::ops::Range;
 
 use super::object::slice;
@@ -37,7 +38,7 @@ impl Patch {
 /// Applies patches that do not overlap, given in any order. Patches that start at the same place
 /// apply in the given order.
 pub(super) fn apply(text: &[u8], mut patches: Vec<Patch>) -> Vec<u8> {
-    patches.sort_by_key(|patch| patch.range.start);
+    sort_by_key(&mut patches, |patch| patch.range.start as u64);
     let added: usize = patches.iter().map(|patch| patch.text.len()).sum();
     let mut result = Vec::with_capacity(text.len().saturating_add(added));
     let mut at = 0;
