@@ -145,7 +145,7 @@ impl Response {
             scrub: expected.scrub,
         };
         self.state = State::Rewriting(Box::new(Rewriting {
-            rewriter: Rewriter::new(options, expected.answer.clone()),
+            rewriter: Rewriter::new(options, expected.answer),
             place,
             released: Vec::new(),
             paused_bytes: 0,

@@ -67,11 +67,18 @@ impl de::Visitor<'_> for HexVisitor {
     }
 }
 
-pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for byte in bytes {
-        write!(f, "{byte:02x}")?;
+/// Writes 32 bytes as 64 lower-case digits, in one piece: a classification carries up to 80.
+pub(crate) fn write_hex(
+    bytes: &[u8; PREFIX_HASH_BYTES],
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'?');
+    let mut text = [0; PREFIX_HASH_BYTES * 2];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    Ok(())
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
@@ -82,11 +89,18 @@ fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         let &[high, low] = pair else { return None };
-        let high = char::from(high).to_digit(16)?;
-        let low = char::from(low).to_digit(16)?;
-        *byte = u8::try_from(high * 16 + low).ok()?;
+        *byte = nibble(high)? << 4 | nibble(low)?;
     }
     Some(bytes)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

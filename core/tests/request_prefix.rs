@@ -508,18 +508,28 @@ fn model_part(part: &Json) -> Body {
     }
 }
 
-fn encode_string(token: u8, value: &str, out: &mut Vec<u8>) {
+fn encode_sized(token: u8, bytes: &str, out: &mut Vec<u8>) {
     out.push(token);
-    out.extend((value.len() as u32).to_le_bytes());
-    out.extend(value.bytes());
+    out.extend((bytes.len() as u32).to_le_bytes());
+    out.extend(bytes.bytes());
+}
+
+fn encode_string(value: &str, out: &mut Vec<u8>) {
+    let spelling = serde_json::to_string(value).unwrap();
+    let inside = spelling
+        .strip_prefix('"')
+        .unwrap()
+        .strip_suffix('"')
+        .unwrap();
+    encode_sized(4, inside, out);
 }
 
 fn encode(value: &Json, out: &mut Vec<u8>) {
     match value {
         Null => out.push(0),
         Bool(value) => out.push(1 + u8::from(*value)),
-        Number(spelling) => encode_string(3, spelling, out),
-        Text(value) => encode_string(4, value, out),
+        Number(spelling) => encode_sized(3, spelling, out),
+        Text(value) => encode_string(value, out),
         Array(items) => {
             out.push(5);
             items.iter().for_each(|item| encode(item, out));
@@ -534,7 +544,7 @@ fn encode(value: &Json, out: &mut Vec<u8>) {
 
 fn encode_members<'a>(members: impl Iterator<Item = (&'a String, &'a Json)>, out: &mut Vec<u8>) {
     for (name, value) in members {
-        encode_string(4, name, out);
+        encode_string(name, out);
         encode(value, out);
     }
     out.push(7);
@@ -542,7 +552,7 @@ fn encode_members<'a>(members: impl Iterator<Item = (&'a String, &'a Json)>, out
 
 fn reference((start, blocks): &Model) -> Vec<PrefixHash> {
     let mut bytes = Vec::new();
-    encode_string(4, "prompt-cache-prefix/1", &mut bytes);
+    encode_string("prompt-cache-prefix/1", &mut bytes);
     encode_members(start.iter(), &mut bytes);
     let mut link = *blake3::hash(&bytes).as_bytes();
     let mut hashes = Vec::new();
@@ -567,7 +577,7 @@ fn reference((start, blocks): &Model) -> Vec<PrefixHash> {
             }
             Body::Text(value) => {
                 out.push(0x13);
-                encode_string(4, value, out);
+                encode_string(value, out);
             }
             Body::Part(members) => {
                 out.push(0x14);

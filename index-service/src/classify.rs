@@ -9,7 +9,7 @@ use prompt_cache_core::ledger::{Found, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
 
 use crate::metrics::{
-    ClassifyOutcome, ModelLabels, Shed, StoreOperation, TierLabels, TokenizeOutcome,
+    ClassifyOutcome, ModelLabels, Shed, StoreOperation, Tally, TierLabels, TokenizeOutcome,
 };
 use crate::policy::ActiveModel;
 use crate::state::Service;
@@ -68,11 +68,12 @@ pub async fn classify(
         }) => ClassifyOutcome::UnknownPrincipal,
         Err(error) => error.outcome(),
     };
-    service
-        .metrics
-        .classify
-        .get_or_create(&outcome.into())
-        .inc();
+    service.metrics.classify.count(outcome);
+    tracing::debug!(
+        ?outcome,
+        candidates = request.candidates.len(),
+        "classified"
+    );
     answer
 }
 
@@ -124,11 +125,7 @@ async fn look_up(
         .observe(start.elapsed().as_secs_f64());
     let live = live.inspect_err(|error| {
         tracing::warn!(%error, "look-up failed");
-        service
-            .metrics
-            .store_errors
-            .get_or_create(&StoreOperation::LookUp.into())
-            .inc();
+        service.metrics.store_errors.count(StoreOperation::LookUp);
     })?;
     let found = find_hit(&request.breakpoints, &request.candidates, &live);
     service.refreshes.push(scope, &found.refresh, now_ms);
@@ -186,19 +183,11 @@ async fn count(
         Err(PoolError::Count(CountError::TooSlow)) => (TokenizeOutcome::Timeout, Ok(None)),
         Err(PoolError::Count(CountError::Failed)) => (TokenizeOutcome::Failed, Ok(None)),
         Err(PoolError::Full) => {
-            service
-                .metrics
-                .shed
-                .get_or_create(&Shed::TokenizeQueue.into())
-                .inc();
+            service.metrics.shed.count(Shed::TokenizeQueue);
             (TokenizeOutcome::Busy, Err(ClassifyError::Busy))
         }
     };
-    service
-        .metrics
-        .tokenize
-        .get_or_create(&outcome.into())
-        .inc();
+    service.metrics.tokenize.count(outcome);
     result
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch};
 
-use crate::metrics::{CommitOutcome, ModelLabels, StoreOperation};
+use crate::metrics::{CommitOutcome, ModelLabels, StoreOperation, Tally};
 use crate::policy::ActiveModel;
 use crate::state::Service;
 use crate::store::{Scope, StoreError, Write};
@@ -48,24 +48,19 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
         .observe(start.elapsed().as_secs_f64());
     if let Err(error) = stored {
         tracing::warn!(%error, entries = written, "commit failed");
-        service
-            .metrics
-            .store_errors
-            .get_or_create(&StoreOperation::Write.into())
-            .inc();
+        service.metrics.store_errors.count(StoreOperation::Write);
         service
             .metrics
             .commit_entries
-            .get_or_create(&CommitOutcome::StoreError.into())
-            .inc_by(written);
+            .count_by(CommitOutcome::StoreError, written);
         return Err(error);
     }
     service
         .metrics
         .commit_entries
-        .get_or_create(&CommitOutcome::Written.into())
-        .inc_by(written);
+        .count_by(CommitOutcome::Written, written);
     answer.written = written;
+    tracing::debug!(written, dropped = answer.dropped, "committed");
     Ok(answer)
 }
 
@@ -122,11 +117,7 @@ fn drop_entries(
     entries: u64,
 ) {
     answer.dropped += entries;
-    service
-        .metrics
-        .commit_entries
-        .get_or_create(&outcome.into())
-        .inc_by(entries);
+    service.metrics.commit_entries.count_by(outcome, entries);
 }
 
 /// A written prefix is part of the prompt: a ratio above 1 means that our count is too high.

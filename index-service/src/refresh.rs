@@ -12,7 +12,7 @@ use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::LiveEntry;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::metrics::{Metrics, RefreshOutcome, StoreOperation};
+use crate::metrics::{Metrics, RefreshOutcome, StoreOperation, Tally};
 use crate::store::{BATCH_ENTRIES_MAX, Refresh, Scope, Store};
 
 /// Refreshes that may wait for the next flush.
@@ -66,17 +66,11 @@ impl RefreshQueue {
     pub fn push(&self, scope: Scope, read: &[(PrefixHash, LiveEntry)], now_ms: u64) {
         for (hash, entry) in read {
             let Some(refresh) = refresh_of(scope, *hash, *entry, now_ms) else {
-                self.metrics
-                    .refreshes
-                    .get_or_create(&RefreshOutcome::Skipped.into())
-                    .inc();
+                self.metrics.refreshes.count(RefreshOutcome::Skipped);
                 continue;
             };
             if self.messages.try_send(Message::Refresh(refresh)).is_err() {
-                self.metrics
-                    .refreshes
-                    .get_or_create(&RefreshOutcome::Dropped.into())
-                    .inc();
+                self.metrics.refreshes.count(RefreshOutcome::Dropped);
             }
         }
     }
@@ -154,16 +148,10 @@ impl Flusher {
             Ok(()) => RefreshOutcome::Written,
             Err(error) => {
                 tracing::warn!(%error, "refreshes lost");
-                self.metrics
-                    .store_errors
-                    .get_or_create(&StoreOperation::Refresh.into())
-                    .inc();
+                self.metrics.store_errors.count(StoreOperation::Refresh);
                 RefreshOutcome::StoreError
             }
         };
-        self.metrics
-            .refreshes
-            .get_or_create(&outcome.into())
-            .inc_by(count);
+        self.metrics.refreshes.count_by(outcome, count);
     }
 }

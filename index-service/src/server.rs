@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::metrics::Shed;
+use crate::metrics::{Shed, Tally};
 use crate::state::Service;
 
 /// Longest time for a request's headers, which on a kept-alive connection includes the pause
@@ -47,11 +47,7 @@ pub async fn serve(
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             // Closed at once: the filter's callout fails fast and degrades.
-            service
-                .metrics
-                .shed
-                .get_or_create(&Shed::Connections.into())
-                .inc();
+            service.metrics.shed.count(Shed::Connections);
             continue;
         };
         let connection = connection(stream, router.clone());

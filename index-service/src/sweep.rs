@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::metrics::{Metrics, StoreOperation};
+use crate::metrics::{Metrics, StoreOperation, Tally};
 use crate::store::Store;
 
 /// Entries one step looks at, so that commits never wait long behind a sweep.
 const STEP_ENTRIES: usize = 2000;
+
+/// How long an expired entry stays before it is removed: longer than a refresh may wait, so that
+/// an entry read in its last moment is still there when its refresh arrives.
+const GRACE_MS: u64 = 15_000;
 
 /// Sweeps every `interval_ms` until the task is aborted.
 pub async fn run(
@@ -28,7 +32,10 @@ pub async fn run(
 /// One sweep: steps until nothing more is due.
 async fn sweep(store: &dyn Store, clock: &dyn Clock, metrics: &Metrics) {
     loop {
-        match store.sweep(clock.now_ms(), STEP_ENTRIES).await {
+        match store
+            .sweep(clock.now_ms().saturating_sub(GRACE_MS), STEP_ENTRIES)
+            .await
+        {
             Ok(step) => {
                 metrics.swept_entries.inc_by(step.removed as u64);
                 if !step.more {
@@ -37,10 +44,7 @@ async fn sweep(store: &dyn Store, clock: &dyn Clock, metrics: &Metrics) {
             }
             Err(error) => {
                 tracing::warn!(%error, "sweep failed");
-                metrics
-                    .store_errors
-                    .get_or_create(&StoreOperation::Sweep.into())
-                    .inc();
+                metrics.store_errors.count(StoreOperation::Sweep);
                 return;
             }
         }

@@ -7,13 +7,15 @@ use std::borrow::Cow;
 
 use super::{
     Opaque,
-    json::{Key, Reader, Span, Text},
+    json::{Key, Reader, Span, Text, offset},
     unescape,
 };
 use crate::prefix_hash::PrefixHash;
 
 /// Bytes gathered before they are hashed: large enough for the wide code paths of BLAKE3.
 const STAGED_BYTES_MAX: usize = 32 * 1024;
+/// A token type and a length.
+const HEAD_BYTES: usize = 5;
 /// Strings from this length on are hashed where they lie.
 const DIRECT_BYTES_MIN: usize = 8 * 1024;
 
@@ -97,22 +99,41 @@ impl Sink {
     }
 
     fn sized(&mut self, token: Token, bytes: usize) {
-        let [a, b, c, d] = super::json::offset(bytes).to_le_bytes();
+        let [a, b, c, d] = offset(bytes).to_le_bytes();
         self.raw(&[token as u8, a, b, c, d]);
     }
 
-    pub fn string(&mut self, value: &[u8]) {
+    /// A string that needs no escapes.
+    pub fn plain(&mut self, value: &[u8]) {
         self.sized(Token::String, value.len());
         self.raw(value);
     }
 
-    /// A string as spelled in the body, by its value.
+    /// A string as spelled in the body, in its canonical spelling.
     pub fn text(&mut self, text: Text<'_>) {
-        if !text.escaped {
-            return self.string(text.raw);
+        if !text.respelled {
+            return self.plain(text.raw);
         }
-        self.sized(Token::String, unescape::value_bytes(text.raw));
-        unescape::runs(text.raw, |run| self.raw(run));
+        // The canonical spelling is never longer than another.
+        let bytes_max = HEAD_BYTES + text.raw.len();
+        if bytes_max > STAGED_BYTES_MAX {
+            let mut bytes = 0;
+            unescape::canonical(text.raw, |piece| bytes += piece.len());
+            self.sized(Token::String, bytes);
+            unescape::canonical(text.raw, |piece| self.raw(piece));
+            return;
+        }
+        if self.staged.len() + bytes_max > STAGED_BYTES_MAX {
+            self.flush();
+        }
+        let head = self.staged.len();
+        self.sized(Token::String, 0);
+        let staged = &mut self.staged;
+        unescape::canonical(text.raw, |piece| staged.extend_from_slice(piece));
+        let bytes = staged.len() - head - HEAD_BYTES;
+        if let Some(length) = staged.get_mut(head + 1..head + HEAD_BYTES) {
+            length.copy_from_slice(&offset(bytes).to_le_bytes());
+        }
     }
 
     /// Any value, its members in the order given.
@@ -165,13 +186,13 @@ impl Sink {
         self.token(Token::Object);
         reader.open()?;
         let mut first = true;
-        while let Some(Key { name, .. }) = reader.key(first)? {
+        while let Some(Key { name, text, .. }) = reader.key(first)? {
             first = false;
             if left_out(&name) {
                 reader.skip()?;
                 continue;
             }
-            self.string(&name);
+            self.text(text);
             self.value(reader)?;
         }
         self.token(Token::End);
@@ -180,9 +201,12 @@ impl Sink {
 
     /// Members by name, then [`Token::End`].
     pub fn members(&mut self, body: &[u8], members: &Members<'_>) -> Result<(), Opaque> {
-        for (name, value) in &members.0 {
-            self.string(name);
-            self.value(&mut Reader::at(body, value.start as usize))?;
+        for member in &members.0 {
+            self.text(member.key);
+            match member.text {
+                Some(text) => self.text(text),
+                None => self.value(&mut Reader::at(body, member.value.start as usize))?,
+            }
         }
         self.token(Token::End);
         Ok(())
@@ -190,7 +214,16 @@ impl Sink {
 }
 
 /// Members of an object by name, ascending; of those that occur twice the last.
-pub(super) struct Members<'b>(Vec<(Cow<'b, [u8]>, Span)>);
+pub(super) struct Members<'b>(Vec<Member<'b>>);
+
+/// A member of [`Members`].
+pub(super) struct Member<'b> {
+    name: Cow<'b, [u8]>,
+    key: Text<'b>,
+    pub value: Span,
+    /// The value, if it is a string that was read.
+    pub text: Option<Text<'b>>,
+}
 
 impl<'b> Members<'b> {
     /// The members of the object that starts at `start`, whose name is `wanted`. Values listed in
@@ -205,41 +238,45 @@ impl<'b> Members<'b> {
         let mut reader = Reader::at(body, start as usize);
         reader.open()?;
         let mut first = true;
-        while let Some(Key { name, .. }) = reader.key(first)? {
+        while let Some(Key {
+            name, text: key, ..
+        }) = reader.key(first)?
+        {
             first = false;
-            let start = super::json::offset(reader.pos());
+            let start = offset(reader.pos());
             let known = known.iter().flatten().find(|value| value.start == start);
-            let value = match known {
+            let (value, text) = match known {
                 Some(value) => {
                     reader.jump(value.end);
-                    *value
+                    (*value, None)
                 }
-                None => reader.skip()?,
+                None => reader.value()?,
             };
             if wanted(&name) {
-                members.push((name, value));
+                members.push(Member {
+                    name,
+                    key,
+                    value,
+                    text,
+                });
             }
         }
         // The last of each name first, which is the one that stays.
         members.reverse();
-        members.sort_by(|(a, _), (b, _)| a.cmp(b));
-        members.dedup_by(|(later, _), (first, _)| later == first);
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members.dedup_by(|later, first| later.name == first.name);
         Ok(Self(members))
     }
 
-    pub fn get(&self, name: &[u8]) -> Option<Span> {
+    pub fn get(&self, name: &[u8]) -> Option<&Member<'b>> {
         let at = self
             .0
-            .binary_search_by(|(other, _)| (**other).cmp(name))
+            .binary_search_by(|member| (*member.name).cmp(name))
             .ok()?;
-        self.0.get(at).map(|(_, value)| *value)
+        self.0.get(at)
     }
 
     pub fn retain(&mut self, keep: impl Fn(&[u8], Span) -> bool) {
-        self.0.retain(|(name, value)| keep(name, *value));
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.retain(|member| keep(&member.name, member.value));
     }
 }

@@ -78,9 +78,28 @@ pub(super) struct Messages {
     pub value: Option<Span>,
     pub list: Vec<Message>,
     /// The blocks of all messages, in the order of the prompt.
-    pub blocks: Vec<Span>,
+    pub blocks: Vec<Block>,
     /// In the order of the bytes.
     pub markers: Vec<Marker>,
+}
+
+/// A block of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// The part, tool call or message; of text only its string.
+    pub value: Span,
+    pub form: Form,
+}
+
+/// How a block is spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Value,
+    /// String content, or a part that has nothing but `type: text` and that string.
+    Text {
+        /// See [`super::json::Text::respelled`].
+        respelled: bool,
+    },
 }
 
 /// An element of `messages`.

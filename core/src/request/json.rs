@@ -44,11 +44,26 @@ pub(super) fn offset(at: usize) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'b> {
     pub raw: &'b [u8],
-    /// Whether `raw` contains a backslash; if not, it is the string's value.
+    /// Whether `raw` may contain a backslash; if not, it is the string's value.
     pub escaped: bool,
+    /// Whether `raw` has an escape that a canonical spelling may not have: `\u` or `\/`.
+    pub respelled: bool,
 }
 
 impl<'b> Text<'b> {
+    /// The string with its quotes at `span`, which was read before.
+    pub fn at(body: &'b [u8], span: Span, respelled: bool) -> Self {
+        let quoted = span.of(body);
+        let raw = quoted
+            .get(1..quoted.len().saturating_sub(1))
+            .unwrap_or_default();
+        Self {
+            raw,
+            escaped: true,
+            respelled,
+        }
+    }
+
     /// The string's value, as UTF-8 bytes.
     pub fn value(self) -> Cow<'b, [u8]> {
         if !self.escaped {
@@ -76,6 +91,8 @@ impl<'b> Text<'b> {
 pub(super) struct Key<'b> {
     /// The unescaped name.
     pub name: Cow<'b, [u8]>,
+    /// The name as spelled.
+    pub text: Text<'b>,
     /// Where its opening quote is.
     pub start: usize,
     /// Where the comma before it is; `start` for the first member.
@@ -87,19 +104,27 @@ pub(super) struct Reader<'b> {
     bytes: &'b [u8],
     pos: usize,
     depth: u8,
+    /// Whether these bytes were read before, so that escapes and numbers are known to be good.
+    again: bool,
 }
 
 impl<'b> Reader<'b> {
     pub fn new(bytes: &'b [u8]) -> Self {
-        Self::at(bytes, 0)
+        Self {
+            bytes,
+            pos: 0,
+            depth: 0,
+            again: false,
+        }
     }
 
-    /// A reader of a value that starts at `pos`.
+    /// A reader of a value that starts at `pos` of a body that was accepted.
     pub fn at(bytes: &'b [u8], pos: usize) -> Self {
         Self {
             bytes,
             pos,
             depth: 0,
+            again: true,
         }
     }
 
@@ -118,6 +143,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Skips white space and returns the byte after it.
+    #[inline]
     pub fn token(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
@@ -139,16 +165,29 @@ impl<'b> Reader<'b> {
 
     /// Reads up to the value of the next member; `None` after the closing brace.
     pub fn key(&mut self, first: bool) -> Result<Option<Key<'b>>, Opaque> {
-        let mut comma = None;
+        let Some((text, start, comma)) = self.member(first)? else {
+            return Ok(None);
+        };
+        Ok(Some(Key {
+            name: text.value(),
+            text,
+            start,
+            comma,
+        }))
+    }
+
+    /// The name of the next member, its position and that of the comma before it.
+    #[inline]
+    fn member(&mut self, first: bool) -> Result<Option<(Text<'b>, usize, usize)>, Opaque> {
         let mut byte = self.token();
         if byte == Some(b'}') {
             return Ok(self.close());
         }
+        let comma = self.pos;
         if !first {
             if byte != Some(b',') {
                 return Err(Opaque::NotJson);
             }
-            comma = Some(self.pos);
             self.pos += 1;
             byte = self.token();
         }
@@ -156,17 +195,13 @@ impl<'b> Reader<'b> {
             return Err(Opaque::NotJson);
         }
         let start = self.pos;
-        let name = self.string()?.value();
+        let text = self.string()?;
         if self.token() != Some(b':') {
             return Err(Opaque::NotJson);
         }
         self.pos += 1;
         self.token();
-        Ok(Some(Key {
-            name,
-            start,
-            comma: comma.unwrap_or(start),
-        }))
+        Ok(Some((text, start, comma)))
     }
 
     /// Reads up to the next element of an array; `false` after the closing bracket.
@@ -192,6 +227,16 @@ impl<'b> Reader<'b> {
         None
     }
 
+    /// Reads the value at the position; a string also comes as such.
+    pub fn value(&mut self) -> Result<(Span, Option<Text<'b>>), Opaque> {
+        if self.peek() != Some(b'"') {
+            return Ok((self.skip()?, None));
+        }
+        let start = self.pos;
+        let text = self.string()?;
+        Ok((Span::new(start, self.pos), Some(text)))
+    }
+
     /// Reads the value at the position, whatever it is, and returns its range.
     pub fn skip(&mut self) -> Result<Span, Opaque> {
         let start = self.pos;
@@ -202,7 +247,7 @@ impl<'b> Reader<'b> {
             Some(b'{') => {
                 self.open()?;
                 let mut first = true;
-                while self.key(first)?.is_some() {
+                while self.member(first)?.is_some() {
                     first = false;
                     self.skip()?;
                 }
@@ -227,25 +272,46 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads the string whose opening quote is at the position.
+    #[inline]
     pub fn string(&mut self) -> Result<Text<'b>, Opaque> {
         let start = self.pos + 1;
         let mut at = start;
         let mut escaped = false;
+        let mut respelled = false;
         loop {
             let rest = self.bytes.get(at..).unwrap_or_default();
-            let run = special(rest);
-            at += run;
+            // Escapes often follow each other.
+            let run = if rest.first() == Some(&b'\\') {
+                0
+            } else {
+                special(rest)
+            };
             match rest.get(run) {
                 Some(b'"') => {
+                    at += run;
                     self.pos = at + 1;
                     let raw = self.bytes.get(start..at).unwrap_or_default();
-                    return Ok(Text { raw, escaped });
+                    return Ok(Text {
+                        raw,
+                        escaped,
+                        respelled,
+                    });
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    let escape = rest.get(run..).unwrap_or_default();
-                    let (_, length) = unescape::escape(escape).ok_or(Opaque::NotJson)?;
-                    at += length;
+                    at += run;
+                    at += match rest.get(run + 1) {
+                        Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') => 2,
+                        _ => {
+                            respelled = true;
+                            if self.again {
+                                2
+                            } else {
+                                let escape = rest.get(run..).unwrap_or_default();
+                                unescape::escape(escape).ok_or(Opaque::NotJson)?.1
+                            }
+                        }
+                    };
                 }
                 _ => return Err(Opaque::NotJson),
             }
@@ -277,7 +343,8 @@ impl<'b> Reader<'b> {
         }
         let spelling = self.bytes.get(start..self.pos).unwrap_or_default();
         // Only such numbers can be out of the range that serde_json accepts.
-        if (exponent || spelling.len() > PLAIN_NUMBER_BYTES_MAX)
+        if !self.again
+            && (exponent || spelling.len() > PLAIN_NUMBER_BYTES_MAX)
             && serde_json::from_slice::<serde_json::Number>(spelling).is_err()
         {
             return Err(Opaque::NotJson);
@@ -325,27 +392,16 @@ fn special_marks(word: u64) -> u64 {
 }
 
 /// The number of bytes before the first quote, backslash or control character.
+#[inline]
 fn special(bytes: &[u8]) -> usize {
-    let mut clean = 0;
-    // The shape of this loop is one the compiler turns into vector instructions.
-    for chunk in bytes.as_chunks::<32>().0 {
-        if chunk
-            .iter()
-            .fold(false, |any, &byte| any | is_special(byte))
-        {
-            break;
-        }
-        clean += 32;
-    }
-    let rest = bytes.get(clean..).unwrap_or_default();
-    let (words, tail) = rest.as_chunks::<8>();
-    for word in words {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
         let marks = special_marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return clean + marks.trailing_zeros() as usize / 8;
+            return index * 8 + marks.trailing_zeros() as usize / 8;
         }
-        clean += 8;
     }
+    let clean = words.len() * 8;
     clean
         + tail
             .iter()

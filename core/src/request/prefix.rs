@@ -5,8 +5,8 @@
 use super::{
     Opaque,
     canonical::{Members, Sink, Token},
-    chat::{ChatRequest, Message},
-    json::{Reader, Span, offset},
+    chat::{Block, ChatRequest, Form, Message},
+    json::{Reader, Span, Text, offset},
 };
 use crate::prefix_hash::PrefixHash;
 
@@ -103,7 +103,7 @@ impl<'b> Chain<'_, 'b> {
             b"messages" => request.messages.list.is_empty() && !self.is_null(value),
             _ => !self.is_null(value),
         });
-        self.sink.string(VERSION);
+        self.sink.plain(VERSION);
         self.sink.members(request.body, &members)?;
         let hash = self.sink.finish();
         self.sink.raw(hash.as_bytes());
@@ -123,14 +123,14 @@ impl<'b> Chain<'_, 'b> {
             .unwrap_or_default();
         let (parts, calls) = blocks.split_at_checked(parts).unwrap_or((blocks, &[]));
         for &part in parts {
-            self.part(part, message.content == Some(part))?;
+            self.part(part)?;
             if self.end_of_block() {
                 return Ok(true);
             }
         }
         for &call in calls.iter().take(message.calls as usize) {
             self.sink.token(Token::ToolCall);
-            self.value_without_marker(call)?;
+            self.value_without_marker(call.value)?;
             if self.end_of_block() {
                 return Ok(true);
             }
@@ -162,29 +162,21 @@ impl<'b> Chain<'_, 'b> {
         self.sink.members(body, &members)
     }
 
-    /// `whole`: the part is string content, not an element of an array.
-    fn part(&mut self, part: Span, whole: bool) -> Result<(), Opaque> {
+    fn part(&mut self, part: Block) -> Result<(), Opaque> {
         let body = self.request.body;
-        let mut reader = Reader::at(body, part.start as usize);
-        match reader.peek() {
-            Some(b'{') => {
-                let members = Members::of(body, part.start, &[], |name| !is_part_marker(name))?;
-                if let Some(mut text) = only_text(body, &members) {
-                    self.sink.token(Token::Text);
-                    return self.sink.value(&mut text);
-                }
-                self.sink.token(Token::Part);
-                self.sink.members(body, &members)
-            }
-            Some(b'"') if whole => {
-                self.sink.token(Token::Text);
-                self.sink.value(&mut reader)
-            }
-            _ => {
-                self.sink.token(Token::OtherPart);
-                self.sink.value(&mut reader)
-            }
+        let start = part.value.start;
+        if let Form::Text { respelled } = part.form {
+            self.sink.token(Token::Text);
+            self.sink.text(Text::at(body, part.value, respelled));
+            return Ok(());
         }
+        if part.value.of(body).starts_with(b"{") {
+            self.sink.token(Token::Part);
+            let members = Members::of(body, start, &[], |name| !is_part_marker(name))?;
+            return self.sink.members(body, &members);
+        }
+        self.sink.token(Token::OtherPart);
+        self.sink.value(&mut Reader::at(body, start as usize))
     }
 
     /// A tool or tool call: as given, but for the marker at its own top level.
@@ -199,15 +191,4 @@ impl<'b> Chain<'_, 'b> {
     fn is_null(&self, value: Span) -> bool {
         value.of(self.request.body) == b"null"
     }
-}
-
-/// The text of a part that has nothing but `type: text` and a string `text`.
-fn only_text<'b>(body: &'b [u8], members: &Members<'_>) -> Option<Reader<'b>> {
-    if members.len() != 2 {
-        return None;
-    }
-    let mut kind = Reader::at(body, members.get(b"type")?.start as usize);
-    let text = Reader::at(body, members.get(b"text")?.start as usize);
-    let is_text = kind.peek() == Some(b'"') && &*kind.string().ok()?.value() == b"text";
-    (is_text && text.peek() == Some(b'"')).then_some(text)
 }

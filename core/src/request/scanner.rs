@@ -6,9 +6,10 @@
 use super::{
     BLOCKS_MAX, MARKERS_MAX, MEMBERS_MAX, Opaque,
     chat::{
-        ChatRequest, Dialect, Marker, Message, Messages, ObjectEnd, Place, StreamOptions, Tools,
+        Block, ChatRequest, Dialect, Form, Marker, Message, Messages, ObjectEnd, Place,
+        StreamOptions, Tools,
     },
-    json::{Key, Reader, Span, offset},
+    json::{Key, Reader, Span, Text, offset},
 };
 
 /// Reads a body. See [`super::scan`].
@@ -65,7 +66,7 @@ impl Marks {
 #[derive(Default)]
 struct Section {
     value: Option<Span>,
-    blocks: Vec<Span>,
+    blocks: Vec<Block>,
     markers: Vec<Marker>,
 }
 
@@ -244,7 +245,7 @@ impl<'b> Scanner<'b> {
         self.found.tools.blocks.clear();
         self.found.tools.markers.clear();
         let value = self.elements(|this, index| {
-            let (value, marks) = this.block(Carrier::ToolOrCall)?;
+            let (value, marks) = this.tool_or_call()?;
             this.room_for_block(0)?;
             marks.push_to(&mut this.found.tools.markers, Place::Tool(index));
             this.found.tools.blocks.push(value);
@@ -254,26 +255,52 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
-    /// Reads a tool, a tool call or a content part.
-    fn block(&mut self, carrier: Carrier) -> Result<(Span, Marks), Opaque> {
+    fn tool_or_call(&mut self) -> Result<(Span, Marks), Opaque> {
         let mut marks = Marks::default();
         if self.reader.peek() != Some(b'{') {
             return Ok((self.reader.skip()?, marks));
         }
         let start = self.reader.pos();
-        let members_max = if carrier == Carrier::Part {
-            MEMBERS_MAX
-        } else {
-            usize::MAX
-        };
-        self.object(members_max, |this, key| match &*key.name {
+        self.object(usize::MAX, |this, key| match &*key.name {
             b"cache_control" => this.marker(&mut marks.cache_control),
-            b"prompt_cache_breakpoint" if carrier == Carrier::Part => {
-                this.marker(&mut marks.breakpoint)
-            }
             _ => this.reader.skip().map(|_| Fate::Kept),
         })?;
         Ok((Span::new(start, self.reader.pos()), marks))
+    }
+
+    fn part(&mut self) -> Result<(Block, Marks), Opaque> {
+        let mut marks = Marks::default();
+        let form = Form::Value;
+        if self.reader.peek() != Some(b'{') {
+            let value = self.reader.skip()?;
+            return Ok((Block { value, form }, marks));
+        }
+        let start = self.reader.pos();
+        let (mut is_text, mut text, mut more) = (false, None, false);
+        self.object(MEMBERS_MAX, |this, key| {
+            match &*key.name {
+                b"cache_control" => return this.marker(&mut marks.cache_control),
+                b"prompt_cache_breakpoint" => return this.marker(&mut marks.breakpoint),
+                b"type" => is_text = this.string()?.as_deref() == Some("text"),
+                b"text" => {
+                    let (value, string) = this.reader.value()?;
+                    text = string.map(|string| (value, form_of(string)));
+                }
+                _ => {
+                    this.reader.skip()?;
+                    more = true;
+                }
+            }
+            Ok(Fate::Kept)
+        })?;
+        let block = match text {
+            Some((value, form)) if is_text && !more => Block { value, form },
+            _ => Block {
+                value: Span::new(start, self.reader.pos()),
+                form,
+            },
+        };
+        Ok((block, marks))
     }
 
     fn messages(&mut self) -> Result<(), Opaque> {
@@ -341,7 +368,8 @@ impl<'b> Scanner<'b> {
         messages.blocks.append(&mut self.content.blocks);
         messages.blocks.append(&mut self.calls.blocks);
         if message.parts + message.calls == 0 {
-            messages.blocks.push(value);
+            let form = Form::Value;
+            messages.blocks.push(Block { value, form });
         }
         let first_marker = messages.markers.len();
         messages.markers.append(&mut self.content.markers);
@@ -356,17 +384,20 @@ impl<'b> Scanner<'b> {
     fn content(&mut self, message: u32) -> Result<(), Opaque> {
         self.content.clear();
         if self.reader.peek() == Some(b'"') {
-            let value = self.reader.skip()?;
+            let (value, text) = self.reader.value()?;
             self.room_for_block(0)?;
-            self.content.blocks.push(value);
+            self.content.blocks.push(Block {
+                value,
+                form: text.map_or(Form::Value, form_of),
+            });
             self.content.value = Some(value);
             return Ok(());
         }
         let value = self.elements(|this, part| {
-            let (value, marks) = this.block(Carrier::Part)?;
+            let (block, marks) = this.part()?;
             this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
             marks.push_to(&mut this.content.markers, Place::Part { message, part });
-            this.content.blocks.push(value);
+            this.content.blocks.push(block);
             Ok(())
         })?;
         self.content.value = Some(value);
@@ -376,10 +407,11 @@ impl<'b> Scanner<'b> {
     fn tool_calls(&mut self, message: u32) -> Result<(), Opaque> {
         self.calls.clear();
         let value = self.elements(|this, call| {
-            let (value, marks) = this.block(Carrier::ToolOrCall)?;
+            let (value, marks) = this.tool_or_call()?;
             this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
             marks.push_to(&mut this.calls.markers, Place::ToolCall { message, call });
-            this.calls.blocks.push(value);
+            let form = Form::Value;
+            this.calls.blocks.push(Block { value, form });
             Ok(())
         })?;
         self.calls.value = Some(value);
@@ -397,9 +429,8 @@ impl<'b> Scanner<'b> {
     }
 }
 
-/// What carries a marker: only content parts know both dialects.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carrier {
-    Part,
-    ToolOrCall,
+fn form_of(text: Text<'_>) -> Form {
+    Form::Text {
+        respelled: text.respelled,
+    }
 }

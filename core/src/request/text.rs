@@ -16,7 +16,7 @@ pub(super) fn block_text<'b>(request: &ChatRequest<'b>, block: usize) -> Option<
         return Some(Cow::Owned(raw(request.body, tool)));
     }
     let block = block - request.tools.blocks.len();
-    let value = *request.messages.blocks.get(block)?;
+    let value = request.messages.blocks.get(block)?.value;
     let list = &request.messages.list;
     let after = list.partition_point(|message| message.first_block as usize <= block);
     let message = list.get(after.checked_sub(1)?)?;
@@ -48,7 +48,7 @@ fn header(body: &[u8], message: &Message) -> String {
     let texts = [&b"reasoning_content"[..], b"refusal"];
     texts
         .into_iter()
-        .filter_map(|name| string(body, members.as_ref()?.get(name)?))
+        .filter_map(|name| Some(members.as_ref()?.get(name)?.text?.text()))
         .collect()
 }
 
@@ -62,7 +62,7 @@ fn part(body: &[u8], value: Span) -> Cow<'_, str> {
     let texts = [&b"text"[..], b"refusal", b"thinking"];
     let text = texts
         .into_iter()
-        .find_map(|name| string(body, members.get(name)?));
+        .find_map(|name| Some(members.get(name)?.text?.text()));
     text.unwrap_or_default()
 }
 

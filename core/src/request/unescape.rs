@@ -1,4 +1,4 @@
-//! What the escapes of a JSON string stand for.
+//! What the escapes of a JSON string stand for, and its canonical spelling.
 
 /// The character of the escape at the start of `bytes` (its backslash included) and the length
 /// of its spelling. `None`: not an escape that JSON knows, or half a surrogate pair.
@@ -37,9 +37,14 @@ fn unicode(bytes: &[u8]) -> Option<(char, usize)> {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |value, &digit| {
-        Some(value << 4 | char::from(digit).to_digit(16)?)
-    })
+    let &[a, b, c, d] = digits else { return None };
+    let valid = a.is_ascii_hexdigit()
+        & b.is_ascii_hexdigit()
+        & c.is_ascii_hexdigit()
+        & d.is_ascii_hexdigit();
+    // Letters have bit 6, and their low four bits count from 1.
+    let value = |digit: u8| u32::from(digit & 0xF) + 9 * u32::from(digit >> 6);
+    valid.then(|| value(a) << 12 | value(b) << 8 | value(c) << 4 | value(d))
 }
 
 /// Hands out the value of a string in pieces: runs without an escape as they lie in the body,
@@ -57,11 +62,48 @@ pub(super) fn runs(raw: &[u8], mut emit: impl FnMut(&[u8])) {
     emit(rest);
 }
 
-/// Length in bytes of the value of a string.
-pub(super) fn value_bytes(raw: &[u8]) -> usize {
-    let mut bytes = 0;
-    runs(raw, |run| bytes += run.len());
-    bytes
+/// Hands out the canonical spelling of a string in pieces: the one that `JSON.stringify` and most
+/// other writers choose. Only `"`, `\` and control characters are escaped, with the short forms
+/// where there is one, else with `\u00` and two lower-case digits.
+pub(super) fn canonical(raw: &[u8], mut emit: impl FnMut(&[u8])) {
+    let mut rest = raw;
+    while let Some(&first) = rest.first() {
+        let length = match (first, rest.get(1)) {
+            (b'\\', Some(b'u')) => {
+                let (character, length) = unicode(rest).unwrap_or((char::REPLACEMENT_CHARACTER, 2));
+                spell(character, &mut emit);
+                length
+            }
+            (b'\\', Some(b'/')) => {
+                emit(b"/");
+                2
+            }
+            (b'\\', _) => {
+                emit(rest.get(..2).unwrap_or(rest));
+                2
+            }
+            _ => {
+                let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+                emit(rest.get(..run).unwrap_or(rest));
+                run
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
+fn spell(character: char, emit: &mut impl FnMut(&[u8])) {
+    match character {
+        '"' => emit(br#"\""#),
+        '\\' => emit(br"\\"),
+        '\n' => emit(br"\n"),
+        '\t' => emit(br"\t"),
+        '\r' => emit(br"\r"),
+        '\u{8}' => emit(br"\b"),
+        '\u{c}' => emit(br"\f"),
+        '\0'..='\u{1f}' => emit(format!("\\u{:04x}", u32::from(character)).as_bytes()),
+        _ => emit(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn length_of_the_value() {
-        assert_eq!(value_bytes(br"a\n\u00e9\ud83d\ude00 b"), "a\né😀 b".len());
-        assert_eq!(value_bytes(b""), 0);
+    fn canonical_is_how_serde_json_writes() {
+        let spelling = r#"a\u0062\/\"\u0022\\\u005C\n\u000a\u000D\t\b\u0008\f\u001F\u0000\u007f\u00e9\ud83d\ude00é"#;
+        let mut pieces = Vec::new();
+        canonical(spelling.as_bytes(), |piece| pieces.extend_from_slice(piece));
+        let value: String = serde_json::from_str(&format!("\"{spelling}\"")).unwrap();
+        let written = serde_json::to_string(&value).unwrap();
+        assert_eq!(
+            format!("\"{}\"", String::from_utf8(pieces).unwrap()),
+            written
+        );
     }
 }

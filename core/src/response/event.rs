@@ -78,7 +78,7 @@ impl UsageEvent {
 
     /// The event with its usage objects edited, and the split that the last of them shows.
     ///
-    /// One data line is edited in place. Several are replaced by one line at the place of the
+    /// An edit that changes nothing leaves every byte. One data line is edited in place. Several are replaced by one line at the place of the
     /// first, line breaks inside the JSON becoming spaces; the other fields stay where they are.
     pub fn edited(&self, edit: Edit) -> (Vec<u8>, Option<(Split, Cap)>) {
         let data = joined(&self.bytes, &self.lines);
@@ -90,17 +90,17 @@ impl UsageEvent {
                 patches.push(Patch::replace(range.clone(), edited.bytes));
             }
         }
-        let mut data = apply(&data, patches);
-        let Some((first, others)) = self.lines.split_first() else {
-            return (self.bytes.clone(), None);
+        let mut new = apply(&data, patches);
+        let Some((first, others)) = self.lines.split_first().filter(|_| new != data) else {
+            return (self.bytes.clone(), shown);
         };
         if !others.is_empty() {
             // JSON strings hold no raw line breaks: these stand between tokens.
-            data.iter_mut()
+            new.iter_mut()
                 .filter(|byte| **byte == b'\n')
                 .for_each(|byte| *byte = b' ');
         }
-        let mut patches = vec![Patch::replace(first.value.clone(), data)];
+        let mut patches = vec![Patch::replace(first.value.clone(), new)];
         patches.extend(others.iter().map(|other| Patch::cut(other.line.clone())));
         (apply(&self.bytes, patches), shown)
     }

@@ -36,7 +36,7 @@ pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
         .collect();
     let error = values("error").any(|range| slice(data, range) != b"null");
     let choices = values("choices")
-        .last()
+        .next_back()
         .map_or(&[][..], |range| slice(data, range));
     let choices: Vec<&RawValue> = serde_json::from_slice(choices).unwrap_or_default();
     let finished = choices

@@ -55,31 +55,22 @@ impl JsonBody {
     pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
         let mut out = Vec::new();
         let mut rest = chunk;
-        if self.state != State::Keeping {
-            let passed = self.pass(chunk, context);
-            if passed == chunk.len() && self.state != State::Keeping {
-                return Output::Unchanged;
-            }
-            let (head, tail) = chunk.split_at_checked(passed).unwrap_or_default();
-            self.start(head, &mut out);
-            self.check_cap(context, &mut out);
-            rest = tail;
-        }
         while !rest.is_empty() {
-            let passed = if self.state == State::Keeping {
+            let taken = if self.state == State::Keeping {
                 self.keep(rest, context, &mut out)
             } else {
                 let passed = self.pass(rest, context);
                 let head = slice(rest, 0..passed);
                 if self.state == State::Keeping {
-                    self.start(head, &mut out);
-                    self.check_cap(context, &mut out);
+                    self.start(head, context, &mut out);
+                } else if rest.len() == chunk.len() {
+                    return Output::Unchanged;
                 } else {
                     out.extend_from_slice(head);
                 }
                 passed
             };
-            rest = rest.get(passed..).unwrap_or_default();
+            rest = rest.get(taken..).unwrap_or_default();
         }
         if out == chunk {
             Output::Unchanged
@@ -96,10 +87,7 @@ impl JsonBody {
         if self.saw_usage {
             context.completion.see_usage();
         }
-        if let Some(last) = self.usages.last() {
-            let prompt_tokens = usage::prompt_tokens(slice(&self.kept, last.clone()));
-            context.completion.see_prompt_tokens(prompt_tokens);
-        }
+        self.note_prompt_tokens(context);
         match context.edit() {
             Some(edit) => self.edited(edit, context),
             None => Vec::new(),
@@ -140,13 +128,14 @@ impl JsonBody {
     }
 
     /// `head` ends with the opening brace of a usage object: all before it leaves.
-    fn start(&mut self, head: &[u8], out: &mut Vec<u8>) {
+    fn start(&mut self, head: &[u8], context: &mut Context, out: &mut Vec<u8>) {
         let (text, brace) = head
             .split_at_checked(head.len().saturating_sub(1))
             .unwrap_or_default();
         out.extend_from_slice(text);
         self.kept.extend_from_slice(brace);
         self.open = Some(0);
+        self.check_cap(context, out);
     }
 
     /// Takes bytes that are kept. Returns how many.
@@ -218,10 +207,14 @@ impl JsonBody {
                 patches.push(Patch::replace(range.clone(), edited.bytes));
             }
         }
+        self.note_prompt_tokens(context);
+        apply(&self.let_go(), patches)
+    }
+
+    fn note_prompt_tokens(&self, context: &mut Context) {
         if let Some(last) = self.usages.last() {
             let prompt_tokens = usage::prompt_tokens(slice(&self.kept, last.clone()));
             context.completion.see_prompt_tokens(prompt_tokens);
         }
-        apply(&self.let_go(), patches)
     }
 }

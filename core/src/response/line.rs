@@ -106,11 +106,10 @@ pub(super) fn may_matter(bytes: &[u8]) -> bool {
 /// Whether the bytes behind a quoted string make it a key whose value may be other than `null`.
 /// A line break there belongs to an event of several data lines: then anything may follow.
 fn has_value(rest: &[u8]) -> bool {
-    let breaks = |byte: Option<&u8>| matches!(byte, None | Some(b'\n' | b'\r'));
     let rest = trim_blanks(rest);
-    match rest.strip_prefix(b":").map(trim_blanks) {
-        Some(value) => breaks(value.first()) || !value.starts_with(b"null"),
-        None => breaks(rest.first()),
+    match rest.strip_prefix(b":") {
+        Some(value) => !trim_blanks(value).starts_with(b"null"),
+        None => matches!(rest.first(), None | Some(b'\n' | b'\r')),
     }
 }
 

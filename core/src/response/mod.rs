@@ -13,7 +13,26 @@
 //! - JSON: everything from the value of the top-level `usage` on, up to `held_bytes_max`.
 //!
 //! The bytes that leave depend on the body and on when the answer came, never on how the body
-//! was cut into chunks.
+//! was cut into chunks. An event or a body that is not edited comes out byte for byte.
+//!
+//! ```
+//! use prompt_cache_core::{ledger::Split, response::*};
+//!
+//! let kind = BodyKind::from_content_type(Some(b"text/event-stream")).unwrap();
+//! let options = RewriteOptions {
+//!     kind,
+//!     drop_usage_only: false,
+//!     event_bytes_max: 1 << 20,
+//!     held_bytes_max: 1 << 18,
+//!     scrub: false,
+//! };
+//! let mut rewriter = Rewriter::new(options, None);
+//! assert_eq!(rewriter.push(b"data: {\"choices\":[{}]}\n\n"), Output::Unchanged);
+//! assert_eq!(rewriter.push(b"data: {\"usage\":{}}\n\n"), Output::Replace(Vec::new()));
+//! assert!(rewriter.waiting());
+//! let frame = rewriter.answer(Answer::Split(Split { read: 7, ..Split::default() }));
+//! assert!(frame.starts_with(b"data: {\"usage\":{\"prompt_tokens_details\":{\"cached_tokens\":7,"));
+//! ```
 
 mod completion;
 mod content_type;
@@ -25,6 +44,7 @@ mod json;
 mod json_lexer;
 mod line;
 mod object;
+mod outlet;
 mod splice;
 mod sse;
 mod usage;

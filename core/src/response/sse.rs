@@ -1,18 +1,17 @@
-//! Event streams: framing by line, the current event, and what leaves when.
+//! Event streams: framing by line, and what becomes of the current event.
 //!
-//! Every byte goes through [`SseBody::feed`] in order, so decisions depend on the bytes alone.
+//! Every byte goes through [`SseBody::step`] in order, so decisions depend on the bytes alone.
 //! The exception is a shortcut for runs of complete events that a search proves uninteresting;
-//! it must do exactly what `feed` would.
+//! it must do exactly what `step` would.
 
 use memchr::memchr2;
 
 use super::{
     Output,
     context::Context,
-    event::{Event, UsageEvent},
-    held::{Held, Released},
+    event::Event,
     line::{BOM, DONE_VALUE, Line, has_done, last_boundary, may_matter},
-    usage::{Edit, show},
+    outlet::Outlet,
 };
 
 /// What happens to the current event.
@@ -53,9 +52,7 @@ pub(super) struct SseBody {
     /// The kept event starts where the stream starts.
     first_event: bool,
     after_cr: AfterCr,
-    held: Held,
-    /// The last usage frame was dropped while the answer was missing.
-    dropped_last: bool,
+    outlet: Outlet,
 }
 
 impl SseBody {
@@ -68,34 +65,39 @@ impl SseBody {
             first_line: true,
             first_event: true,
             after_cr: AfterCr::No,
-            held: Held::default(),
-            dropped_last: false,
+            outlet: Outlet::default(),
         }
     }
 
     pub fn waiting(&self) -> bool {
-        !self.held.is_empty()
+        self.outlet.waiting()
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.event.len().saturating_add(self.held.len())
+        self.event.len().saturating_add(self.outlet.held_bytes())
     }
 
     pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
         let mut out = Vec::new();
         let mut rest = chunk;
-        if self.between_events(chunk) && self.held.is_empty() {
-            let clean = clean_events(chunk, context.options.event_bytes_max);
-            if clean > 0 {
-                self.skip(chunk, clean);
-                rest = chunk.get(clean..).unwrap_or_default();
-                if rest.is_empty() {
+        // One search a chunk, at the first event that starts in it: linear whatever comes.
+        let mut searched = false;
+        while let Some(first) = rest.first() {
+            if !searched && self.between_events(*first) {
+                searched = true;
+                let clean = clean_events(rest, context.options.event_bytes_max);
+                if clean == chunk.len() {
+                    self.skip(chunk);
                     return Output::Unchanged;
                 }
-                out.extend_from_slice(chunk.get(..clean).unwrap_or_default());
+                let (events, tail) = rest.split_at_checked(clean).unwrap_or_default();
+                self.skip(events);
+                out.extend_from_slice(events);
+                rest = tail;
+                continue;
             }
+            rest = self.step(rest, context, &mut out);
         }
-        self.feed(rest, context, &mut out);
         if out == chunk {
             Output::Unchanged
         } else {
@@ -125,32 +127,24 @@ impl SseBody {
         out
     }
 
+    /// The answer is there: what waited leaves.
     pub fn answered(&mut self, context: &mut Context) -> Vec<u8> {
-        let Some(edit) = context.edit() else {
-            return Vec::new();
-        };
-        let released = self.held.release(edit);
-        note(&released, context);
-        if let (true, Edit::Write(split)) = (self.dropped_last, edit) {
-            context
-                .completion
-                .show(show(split, context.completion.prompt_tokens()));
-        }
-        released.bytes
+        self.outlet.answered(context)
     }
 
-    /// Whether `chunk` starts a new event, with nothing left over from what came before.
-    fn between_events(&self, chunk: &[u8]) -> bool {
+    /// Whether a new event starts with the byte `first`, with nothing left over from before.
+    fn between_events(&self, first: u8) -> bool {
         matches!(self.mode, Mode::Keeping)
             && self.event.is_empty()
-            && (self.after_cr == AfterCr::No || chunk.first() != Some(&b'\n'))
-            && (!self.first_line || chunk.first() != BOM.first())
+            && !self.outlet.waiting()
+            && (self.after_cr == AfterCr::No || first != b'\n')
+            && (!self.first_line || Some(&first) != BOM.first())
     }
 
-    /// Notes that the first `length` bytes of `chunk`, complete events, left.
-    fn skip(&mut self, chunk: &[u8], length: usize) {
-        let last = length.checked_sub(1).and_then(|last| chunk.get(last));
-        self.after_cr = if last == Some(&b'\r') {
+    /// Notes that complete events left.
+    fn skip(&mut self, events: &[u8]) {
+        let Some(last) = events.last() else { return };
+        self.after_cr = if *last == b'\r' {
             AfterCr::Out
         } else {
             AfterCr::No
@@ -159,39 +153,37 @@ impl SseBody {
         self.first_event = false;
     }
 
-    fn feed(&mut self, mut rest: &[u8], context: &mut Context, out: &mut Vec<u8>) {
-        while let Some(first) = rest.first() {
-            let after_cr = std::mem::replace(&mut self.after_cr, AfterCr::No);
-            if after_cr != AfterCr::No && *first == b'\n' {
-                match after_cr {
-                    AfterCr::Event => {
-                        if self.keep(b"\n", context, out) {
-                            self.line_start = self.event.len();
-                        }
+    /// Takes bytes up to the end of a line, or all of them. Returns the others.
+    fn step<'a>(&mut self, bytes: &'a [u8], context: &mut Context, out: &mut Vec<u8>) -> &'a [u8] {
+        let after_cr = std::mem::replace(&mut self.after_cr, AfterCr::No);
+        if let (true, Some((b'\n', rest))) = (after_cr != AfterCr::No, bytes.split_first()) {
+            match after_cr {
+                AfterCr::Event => {
+                    if self.keep(b"\n", context, out) {
+                        self.line_start = self.event.len();
                     }
-                    AfterCr::Out => self.emit(b"\n", context, out),
-                    AfterCr::No | AfterCr::Dropped => {}
                 }
-                rest = rest.get(1..).unwrap_or_default();
-                continue;
+                AfterCr::Out => self.outlet.emit(b"\n", context, out),
+                AfterCr::No | AfterCr::Dropped => {}
             }
-            let line_end = memchr2(b'\n', b'\r', rest);
-            let length = line_end.map_or(rest.len(), |at| at + 1);
-            let (piece, tail) = rest.split_at_checked(length).unwrap_or_default();
-            rest = tail;
-            let ended = line_end.is_some();
-            if matches!(self.mode, Mode::Passing { .. }) {
-                self.emit(piece, context, out);
-                self.pass(piece, ended, context);
-            } else if !self.keep(piece, context, out) {
-                self.pass(piece, ended, context);
-            } else if ended {
-                self.end_line(1, context, out);
-            }
-            if ended && piece.last() != Some(&b'\r') {
-                self.after_cr = AfterCr::No;
-            }
+            return rest;
         }
+        let line_end = memchr2(b'\n', b'\r', bytes);
+        let ended = line_end.is_some();
+        let length = line_end.map_or(bytes.len(), |at| at + 1);
+        let (piece, rest) = bytes.split_at_checked(length).unwrap_or_default();
+        if matches!(self.mode, Mode::Passing { .. }) {
+            self.outlet.emit(piece, context, out);
+            self.pass(piece, ended, context);
+        } else if !self.keep(piece, context, out) {
+            self.pass(piece, ended, context);
+        } else if ended {
+            self.end_line(1, context, out);
+        }
+        if piece.last() != Some(&b'\r') {
+            self.after_cr = AfterCr::No;
+        }
+        rest
     }
 
     /// Appends to the kept event. False: it grew over the limit and left, with these bytes; the
@@ -204,8 +196,8 @@ impl SseBody {
         }
         context.completion.count_oversize();
         let event = std::mem::take(&mut self.event);
-        self.emit(&event, context, out);
-        self.emit(piece, context, out);
+        self.outlet.emit(&event, context, out);
+        self.outlet.emit(piece, context, out);
         let line = event.get(self.line_start..).unwrap_or_default();
         let head = line.get(..LINE_HEAD_BYTES).unwrap_or(line).to_vec();
         self.mode = Mode::Passing { head };
@@ -267,7 +259,7 @@ impl SseBody {
                 value => {
                     passing = true;
                     if value == DONE_VALUE {
-                        self.see_done(context);
+                        self.outlet.see_done(context);
                     }
                 }
             },
@@ -286,7 +278,7 @@ impl SseBody {
     /// The kept bytes leave unedited.
     fn leave(&mut self, context: &mut Context, out: &mut Vec<u8>) {
         let event = std::mem::take(&mut self.event);
-        self.emit(&event, context, out);
+        self.outlet.emit(&event, context, out);
         self.forget_event();
     }
 
@@ -303,7 +295,7 @@ impl SseBody {
         let (first, has_object) = (self.first_event, self.has_object);
         self.forget_event();
         if !has_object || !may_matter(&bytes) {
-            self.emit(&bytes, context, out);
+            self.outlet.emit(&bytes, context, out);
             return AfterCr::Out;
         }
         match Event::read(bytes, first) {
@@ -311,7 +303,7 @@ impl SseBody {
                 if error {
                     context.completion.see_error();
                 }
-                self.emit(&bytes, context, out);
+                self.outlet.emit(&bytes, context, out);
                 AfterCr::Out
             }
             Event::Usage { event, frame } => {
@@ -321,81 +313,13 @@ impl SseBody {
                 context.completion.see_usage();
                 context.completion.see_prompt_tokens(event.prompt_tokens());
                 if context.options.drop_usage_only && frame.usage_only {
-                    self.drop_usage(context);
+                    self.outlet.drop_usage(context);
                     return AfterCr::Dropped;
                 }
-                self.dropped_last = false;
-                self.send_usage(event, frame.terminal, context, out);
+                self.outlet.usage(event, frame.terminal, context, out);
                 AfterCr::Out
             }
         }
-    }
-
-    /// A usage frame that is not delivered still says what the request is billed.
-    fn drop_usage(&mut self, context: &mut Context) {
-        let prompt_tokens = context.completion.prompt_tokens();
-        self.dropped_last = true;
-        if let Some(Edit::Write(split)) = context.edit() {
-            context.completion.show(show(split, prompt_tokens));
-        }
-    }
-
-    fn send_usage(
-        &mut self,
-        event: UsageEvent,
-        terminal: bool,
-        context: &mut Context,
-        out: &mut Vec<u8>,
-    ) {
-        if let Some(edit) = context.edit() {
-            let (bytes, shown) = event.edited(edit);
-            if let Some(shown) = shown {
-                context.completion.show(shown);
-            }
-            self.emit(&bytes, context, out);
-            return;
-        }
-        let length = event.bytes().len();
-        let held_bytes_max = context.options.held_bytes_max;
-        if !self.held.is_empty() && !self.held.fits(length, held_bytes_max) {
-            self.give_up(context, out);
-        }
-        if !terminal && self.held.is_empty() {
-            self.emit(event.bytes(), context, out);
-        } else if self.held.fits(length, held_bytes_max) {
-            self.held.push_usage(event);
-        } else {
-            context.completion.count_released(1);
-            self.emit(event.bytes(), context, out);
-        }
-    }
-
-    /// Bytes leave, behind what waits.
-    fn emit(&mut self, bytes: &[u8], context: &mut Context, out: &mut Vec<u8>) {
-        if !self.held.is_empty() {
-            if self.held.fits(bytes.len(), context.options.held_bytes_max) {
-                self.held.push_bytes(bytes);
-                return;
-            }
-            self.give_up(context, out);
-        }
-        out.extend_from_slice(bytes);
-    }
-
-    fn see_done(&mut self, context: &mut Context) {
-        if self.held.is_empty() {
-            context.completion.see_done();
-        } else {
-            self.held.note_done();
-        }
-    }
-
-    /// The waiting frames leave unedited: their bytes reached the cap.
-    fn give_up(&mut self, context: &mut Context, out: &mut Vec<u8>) {
-        let released = self.held.release(Edit::Leave);
-        context.completion.count_released(released.frames);
-        note(&released, context);
-        out.extend_from_slice(&released.bytes);
     }
 }
 
@@ -404,15 +328,6 @@ fn without_bom(line: &[u8], first_line: bool) -> &[u8] {
         line.strip_prefix(BOM).unwrap_or(line)
     } else {
         line
-    }
-}
-
-fn note(released: &Released, context: &mut Context) {
-    if let Some(shown) = released.shown {
-        context.completion.show(shown);
-    }
-    if released.done {
-        context.completion.see_done();
     }
 }
 

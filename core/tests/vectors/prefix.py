@@ -42,7 +42,7 @@ def value(v):
     if isinstance(v, Number):
         return sized(NUMBER, v.encode())
     if isinstance(v, str):
-        return sized(STRING, v.encode())
+        return sized(STRING, json.dumps(v, ensure_ascii=False)[1:-1].encode())
     if isinstance(v, Members):
         return bytes([OBJECT]) + pairs(v)
     return bytes([ARRAY]) + b"".join(map(value, v)) + bytes([END])

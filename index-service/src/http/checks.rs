@@ -1,5 +1,6 @@
 //! What a request must satisfy beyond its types, before anything is looked up.
 
+use axum::http::StatusCode;
 use prompt_cache_core::ledger::{MAX_BREAKPOINTS, MAX_CANDIDATES};
 use prompt_cache_core::wire::{ClassifyRequest, CommitBatch, MAX_COMMITS_PER_BATCH, WIRE_VERSION};
 use serde::Deserialize;
@@ -10,29 +11,49 @@ use super::limits::MODEL_NAME_BYTES_MAX;
 /// Longest tokenizer version that is looked at.
 const TOKENIZER_VERSION_BYTES_MAX: usize = 128;
 
-/// Parses a request of this protocol version. The version is looked at first, so that a newer
-/// filter hears that and not which of its new fields is unknown.
+/// A request that names the protocol version it speaks.
+pub trait Versioned {
+    /// Its `v`.
+    fn version(&self) -> u32;
+}
+
+impl Versioned for ClassifyRequest {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+impl Versioned for CommitBatch {
+    fn version(&self) -> u32 {
+        self.v
+    }
+}
+
+/// Parses a request of this protocol version. One of another version hears that, and not which
+/// of its new fields is unknown here.
 ///
 /// # Errors
-/// 400 that says what is wrong, without repeating the request.
-pub fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
+/// 400 that says what is wrong.
+pub fn parse<'a, T: Deserialize<'a> + Versioned>(json: &'a [u8]) -> Result<T, Failure> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
     }
-    match serde_json::from_slice::<Version>(json) {
-        Ok(Version { v: WIRE_VERSION }) => {}
-        Ok(Version { v }) => {
-            let message = format!("protocol version {v} is not served, {WIRE_VERSION} is");
-            return Err(Failure::new(
-                axum::http::StatusCode::BAD_REQUEST,
-                "unsupported_version",
-                message,
-            ));
-        }
-        Err(error) => return Err(malformed(&error)),
+    let request = serde_json::from_slice::<T>(json);
+    let version = match &request {
+        Ok(request) => Some(request.version()),
+        Err(_) => serde_json::from_slice::<Version>(json)
+            .ok()
+            .map(|version| version.v),
+    };
+    match version {
+        Some(v) if v != WIRE_VERSION => Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_version",
+            format!("protocol version {v} is not served, {WIRE_VERSION} is"),
+        )),
+        _ => request.map_err(|error| malformed(&error)),
     }
-    serde_json::from_slice(json).map_err(|error| malformed(&error))
 }
 
 fn malformed(error: &serde_json::Error) -> Failure {

@@ -11,7 +11,7 @@ use prompt_cache_core::wire::{ClassifyRequest, TEXT_CONTENT_TYPE};
 use super::limits::{announced_bytes, read_body};
 use super::{Failure, checks, json};
 use crate::classify::ClassifyError;
-use crate::metrics::{ClassifyOutcome, Shed};
+use crate::metrics::{ClassifyOutcome, Shed, Tally};
 use crate::state::Service;
 
 /// Handles both forms.
@@ -26,11 +26,7 @@ pub async fn classify(
         let announced = announced_bytes(&parts.headers).unwrap_or(limits.text_body_bytes_max);
         let room = announced.min(limits.text_body_bytes_max);
         let Some(_room) = service.gates.admit_text(room) else {
-            service
-                .metrics
-                .shed
-                .get_or_create(&Shed::TextBytes.into())
-                .inc();
+            service.metrics.shed.count(Shed::TextBytes);
             return Err(Failure::unavailable(
                 "overloaded",
                 "too many prompts in flight",
@@ -50,11 +46,7 @@ async fn run(service: &Service, head: &[u8], text: Option<Bytes>) -> Result<Resp
     let request: ClassifyRequest = checks::parse(head)
         .and_then(|request| checks::classify(&request).map(|()| request))
         .inspect_err(|_| {
-            service
-                .metrics
-                .classify
-                .get_or_create(&ClassifyOutcome::Invalid.into())
-                .inc();
+            service.metrics.classify.count(ClassifyOutcome::Invalid);
         })?;
     let answer = crate::classify::classify(service, &request, text).await?;
     Ok(json(&answer))

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Failure;
-use crate::metrics::{METRICS_CONTENT_TYPE, StoreOperation};
+use crate::metrics::{METRICS_CONTENT_TYPE, StoreOperation, Tally};
 use crate::state::Service;
 
 /// Longest wait for the store's answer to a probe.
@@ -27,11 +27,7 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     match tokio::time::timeout(PING_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => "ready\n".into_response(),
         Ok(Err(_)) | Err(_) => {
-            service
-                .metrics
-                .store_errors
-                .get_or_create(&StoreOperation::Ping.into())
-                .inc();
+            service.metrics.store_errors.count(StoreOperation::Ping);
             Failure::unavailable("store_unavailable", "the store does not answer").into_response()
         }
     }

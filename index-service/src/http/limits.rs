@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Failure;
 use crate::config::Limits;
-use crate::metrics::Shed;
+use crate::metrics::{Shed, Tally};
 use crate::state::Service;
 
 /// Longest name of a model.
@@ -51,22 +51,14 @@ impl Gates {
 /// Refuses what exceeds `concurrency_max` and ends what exceeds `request_timeout_ms`.
 pub async fn limit(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let Ok(_permit) = service.gates.requests.try_acquire() else {
-        service
-            .metrics
-            .shed
-            .get_or_create(&Shed::Concurrency.into())
-            .inc();
+        service.metrics.shed.count(Shed::Concurrency);
         return Failure::unavailable("overloaded", "too many requests").into_response();
     };
     let deadline = Duration::from_millis(service.limits.request_timeout_ms);
     match tokio::time::timeout(deadline, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            service
-                .metrics
-                .shed
-                .get_or_create(&Shed::Timeout.into())
-                .inc();
+            service.metrics.shed.count(Shed::Timeout);
             Failure::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",

@@ -109,3 +109,104 @@ impl TokenSource for BlockTexts {
         self.encoding.tokenizer().count("warm up");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn prompt(texts: &[&str]) -> Vec<u8> {
+        let messages: Vec<_> = texts
+            .iter()
+            .map(|text| serde_json::json!({"role": "user", "content": text}))
+            .collect();
+        serde_json::to_vec(&serde_json::json!({ "messages": messages })).unwrap()
+    }
+
+    fn count(
+        encoding: Encoding,
+        texts: &[&str],
+        from: Option<Counted>,
+        boundaries: &[u32],
+    ) -> Vec<u64> {
+        let body = prompt(texts);
+        let source = BlockTexts::new(encoding);
+        source
+            .count(&Prompt::parse(&body).unwrap(), from, boundaries, &|| true)
+            .unwrap()
+    }
+
+    /// Known from the published encodings.
+    #[test]
+    fn counts_are_those_of_the_encodings() {
+        let table = [
+            ("", 0, 0),
+            ("hello world", 2, 2),
+            ("tiktoken is great!", 6, 6),
+            ("antidisestablishmentarianism", 6, 6),
+            ("お誕生日おめでとう", 9, 8),
+            ("<|endoftext|>", 7, 7),
+        ];
+        for (text, cl100k, o200k) in table {
+            assert_eq!(
+                count(Encoding::Cl100kBase, &[text], None, &[0]),
+                [cl100k],
+                "{text}"
+            );
+            assert_eq!(
+                count(Encoding::O200kBase, &[text], None, &[0]),
+                [o200k],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn going_on_from_a_hit_gives_the_same_as_counting_everything() {
+        let texts = ["one two", " three", "four five six", "", "seven"];
+        let whole = count(Encoding::O200kBase, &texts, None, &[0, 1, 2, 3, 4]);
+        assert!(whole.is_sorted());
+        for hit in 0..4u32 {
+            let from = Counted {
+                block: hit,
+                tokens: whole[hit as usize],
+            };
+            let rest: Vec<u32> = (hit + 1..5).collect();
+            assert_eq!(
+                count(Encoding::O200kBase, &texts, Some(from), &rest),
+                whole[hit as usize + 1..]
+            );
+        }
+    }
+
+    #[test]
+    fn text_without_word_boundaries_stays_linear() {
+        let hostile = ["a", " ", "\u{301}", "ab", "0", "\n", "!", "  a", "字"];
+        for pattern in hostile {
+            let text = pattern.repeat((1 << 20) / pattern.len());
+            let start = Instant::now();
+            let tokens = count(Encoding::O200kBase, &[&text], None, &[0])[0];
+            assert!(tokens > 0);
+            // Quadratic work on 1 MiB takes hours; this leaves room for an unoptimised build.
+            assert!(start.elapsed() < Duration::from_secs(60), "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn a_count_out_of_time_is_no_count() {
+        let body = prompt(&["hello"]);
+        let source = BlockTexts::new(Encoding::O200kBase);
+        let counted = source.count(&Prompt::parse(&body).unwrap(), None, &[0], &|| false);
+        assert_eq!(counted, Err(CountError::TooSlow));
+    }
+
+    #[test]
+    fn versions_are_distinct_and_stable() {
+        let versions =
+            [Encoding::O200kBase, Encoding::Cl100kBase].map(|e| BlockTexts::new(e).version);
+        // A change here makes every stored entry unreachable: only with a new counting rule.
+        assert_eq!(versions[0], "331d4f3f31c44cf4d2325bbdd2a20c26");
+        assert_ne!(versions[0], versions[1]);
+    }
+}

@@ -253,7 +253,7 @@ pub async fn a_refresh_of_nothing_creates_nothing(store: AnyStore) {
 
 pub async fn eighty_candidates_with_holes(store: AnyStore) {
     let all: Vec<u32> = (0..MAX_CANDIDATES as u32).collect();
-    let held = |n: u32| n % 3 == 0 || n == 79;
+    let held = |n: u32| n.is_multiple_of(3) || n == 79;
     let batch = all
         .iter()
         .filter(|n| held(**n))

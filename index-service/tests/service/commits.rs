@@ -184,3 +184,38 @@ fn the_drift_histogram_compares_our_count_with_the_upstreams() {
     let name = "prompt_cache_index_counted_prompt_ratio_bucket{le=\"0.9\",model=\"demo\"}";
     assert_eq!(running.metric(name), 1.0);
 }
+
+#[test]
+fn the_sweeper_removes_what_expired_and_recovers_from_a_broken_store() {
+    let running = start("");
+    running.commit(
+        (0..20)
+            .map(|n| commit(&running, n, if n < 15 { M5 } else { H1 }, 0))
+            .collect(),
+    );
+    running
+        .faults
+        .fail
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    running.start_sweeper(10);
+    let until = |name: &str, least: f64| while running.metric(name) < least {};
+    until(
+        "prompt_cache_index_store_errors_total{operation=\"sweep\"}",
+        1.0,
+    );
+    running
+        .faults
+        .fail
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    until("prompt_cache_index_sweeps_total", 2.0);
+    assert_eq!(running.metric("prompt_cache_index_entries"), 20.0);
+    running.clock.advance(M5.duration_ms() + 60_000);
+    until("prompt_cache_index_swept_entries_total", 15.0);
+    let sweeps = running.metric("prompt_cache_index_sweeps_total");
+    until("prompt_cache_index_sweeps_total", sweeps + 2.0);
+    assert_eq!(
+        running.metric("prompt_cache_index_swept_entries_total"),
+        15.0
+    );
+    assert_eq!(running.metric("prompt_cache_index_entries"), 5.0);
+}

@@ -78,7 +78,7 @@ fn requests_over_the_limit_are_shed_at_once() {
         unfinished(&running.url, "application/json", 5),
         unfinished(&running.url, "application/json", 5),
     ];
-    let answer = running.post("/v1/classify", &[], b"{}");
+    let answer = running.announce("/v1/classify", &[], 2);
     assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(
@@ -101,11 +101,8 @@ fn requests_over_the_limit_are_shed_at_once() {
 fn prompts_over_the_byte_budget_are_shed() {
     let running = start("limits: {text_body_bytes_max: 100000, text_bytes_in_flight_max: 150000}");
     let _held = unfinished(&running.url, TEXT_CONTENT_TYPE, 100_000);
-    let large = running.post(
-        "/v1/classify",
-        &[("content-type", TEXT_CONTENT_TYPE)],
-        &[b' '; 60_000],
-    );
+    let text = [("content-type", TEXT_CONTENT_TYPE)];
+    let large = running.announce("/v1/classify", &text, 60_000);
     assert_eq!((large.status, large.code().as_str()), (503, "overloaded"));
     let small = running.post(
         "/v1/classify",

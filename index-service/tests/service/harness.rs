@@ -1,5 +1,7 @@
 //! A running service, a client that speaks the wire as the filter does, and a fault switch.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +19,7 @@ use prompt_cache_index::clock::ManualClock;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::state::Service;
 use prompt_cache_index::store::{Refresh, Scope, Stats, Store, StoreError, Swept, Write};
-use prompt_cache_index::{boot, http, server};
+use prompt_cache_index::{boot, http, server, sweep};
 use tokio::sync::oneshot;
 
 pub const NOW: u64 = 1_800_000_000_000;
@@ -163,6 +165,30 @@ impl Running {
         answer(request.send(body))
     }
 
+    /// The answer to the head of a request that announces a body of `bytes` and holds it back: a
+    /// refusal that does not wait for the body.
+    pub fn announce(&self, path: &str, headers: &[(&str, &str)], bytes: usize) -> Answer {
+        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        let extra: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{extra}\
+             expect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer {
+            status,
+            headers: ureq::http::HeaderMap::new(),
+            body: body.to_owned(),
+        }
+    }
+
     /// The first call: hashes only.
     pub fn ask(&self, request: &ClassifyRequest) -> ClassifyAnswer {
         let answer = self.post("/v1/classify", &[], &serde_json::to_vec(request).unwrap());
@@ -230,6 +256,15 @@ impl Running {
     /// Returns when all refreshes of earlier classifications are stored.
     pub fn flush(&self) {
         self.runtime.block_on(self.service.refreshes.flush());
+    }
+
+    /// Starts what `serve` runs beside the router.
+    pub fn start_sweeper(&self, interval_ms: u64) {
+        let service = &self.service;
+        let (store, clock) = (Arc::clone(&service.store), Arc::clone(&service.clock));
+        let metrics = Arc::clone(&service.metrics);
+        self.runtime
+            .spawn(sweep::run(store, clock, metrics, interval_ms));
     }
 
     /// The value of a metric line that starts with `name` (and its labels, if any).

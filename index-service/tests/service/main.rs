@@ -12,3 +12,4 @@ mod commits;
 mod faults;
 mod harness;
 mod http;
+mod simulation;

@@ -50,7 +50,9 @@ pub enum Logs {
     Files,
 }
 
-/// Runs the stack until a signal comes (`Ok`) or a child ends (`Err`), printing `ready` once.
+/// Runs the stack until a signal comes (`Ok`), or Envoy or the stand-in LLM ends (`Err`), printing
+/// `ready` once. The index service may go away: that requests go on without it is the point, and
+/// another one may be started on its port.
 pub async fn up(layout: &Layout, settings: &Settings) -> Result<(), String> {
     let mut stop = Stop::listen()?;
     let run_dir = run_dir()?;
@@ -148,7 +150,7 @@ impl Stack {
         })
     }
 
-    /// Waits until a child ends by itself, which it should not.
+    /// Waits until a child ends by itself that the stack cannot do without.
     async fn child_ended(&mut self) -> String {
         let Self {
             envoy,
@@ -162,9 +164,14 @@ impl Stack {
                 None => std::future::pending().await,
             }
         };
+        let index_ended = async {
+            let message = ended(index.process()).await;
+            eprintln!("stack: {message}\nstack: going on without the index service");
+            std::future::pending().await
+        };
         tokio::select! {
             message = ended(envoy.process()) => message,
-            message = ended(index.process()) => message,
+            message = index_ended => message,
             message = stand_in => message,
         }
     }

@@ -40,10 +40,16 @@ impl EmbeddedStore {
     /// When the directory cannot be created, the file is not a ledger, or another process has
     /// it open.
     pub fn open(config: &EmbeddedConfig) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+        let failed = |error: std::io::Error| {
             StoreError::Failed(format!("{}: {error}", config.data_dir.display()))
-        })?;
-        Self::open_file(&config.data_dir.join(LEDGER_FILE), config.cache_bytes)
+        };
+        std::fs::create_dir_all(&config.data_dir).map_err(failed)?;
+        let store = Self::open_file(&config.data_dir.join(LEDGER_FILE), config.cache_bytes)?;
+        // A new file's name must outlive a power loss as well as its contents.
+        std::fs::File::open(&config.data_dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed)?;
+        Ok(store)
     }
 
     fn open_file(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {

@@ -1,9 +1,11 @@
 //! The service's Prometheus metrics: closed label sets, all names start `prompt_cache_index_`.
 
+mod labels;
+
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,163 +13,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use labels::{
+    ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, ModelLabels, RefreshLabels,
+    RefreshOutcome, Shed, ShedLabels, StoreLabels, StoreOperation, TierLabels, TokenizeLabels,
+    TokenizeOutcome,
+};
+
 /// Content type of [`Metrics::render`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// A label set with the one label `$label`, whose values are an enum of `$values`.
-macro_rules! label {
-    ($(#[$doc:meta])* $labels:ident, $label:ident: $values:ident { $($(#[$vdoc:meta])* $value:ident),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        pub struct $labels {
-            /// The value.
-            pub $label: $values,
-        }
-
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $values {
-            $($(#[$vdoc])* $value),+
-        }
-
-        impl $values {
-            /// Every value.
-            pub const ALL: &[Self] = &[$(Self::$value),+];
-        }
-
-        impl EncodeLabelValue for $values {
-            fn encode(
-                &self,
-                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-            ) -> Result<(), std::fmt::Error> {
-                let name = match self { $(Self::$value => stringify!($value)),+ };
-                EncodeLabelValue::encode(&snake(name).as_str(), encoder)
-            }
-        }
-
-        impl From<$values> for $labels {
-            fn from($label: $values) -> Self {
-                Self { $label }
-            }
-        }
-    };
-}
-
-label! {
-    /// How a classification ended.
-    ClassifyLabels, outcome: ClassifyOutcome {
-        /// With a split.
-        Ok,
-        /// The prompt is needed.
-        TextNeeded,
-        /// The model has no policy.
-        UnknownModel,
-        /// The principal is refused.
-        UnknownPrincipal,
-        /// The request was malformed.
-        Invalid,
-        /// The store did not answer.
-        StoreError,
-        /// Too many prompts were waiting for a tokenizer.
-        Busy,
-    }
-}
-
-label! {
-    /// How a count ended.
-    TokenizeLabels, outcome: TokenizeOutcome {
-        /// With counts.
-        Ok,
-        /// The tokenizer failed.
-        Failed,
-        /// It took too long.
-        Timeout,
-        /// Too many were waiting.
-        Busy,
-    }
-}
-
-label! {
-    /// What became of an entry that a commit brought.
-    CommitLabels, outcome: CommitOutcome {
-        /// Written, or already there.
-        Written,
-        /// Its life was over before it came.
-        Expired,
-        /// The model has no policy.
-        UnknownModel,
-        /// The principal is refused.
-        UnknownPrincipal,
-        /// Counted by another tokenizer version.
-        OtherVersion,
-        /// The tier is not enabled for the model.
-        TierDisabled,
-        /// The store failed; the filter will deliver it again.
-        StoreError,
-    }
-}
-
-label! {
-    /// What became of a refresh.
-    RefreshLabels, outcome: RefreshOutcome {
-        /// Handed to the store.
-        Written,
-        /// Would have gained under 1 % of the window.
-        Skipped,
-        /// The queue was full.
-        Dropped,
-        /// The store failed.
-        StoreError,
-    }
-}
-
-label! {
-    /// Why a request was refused to protect the service.
-    ShedLabels, reason: Shed {
-        /// `concurrency_max` requests were running.
-        Concurrency,
-        /// `tokenize_queue_max` prompts were waiting.
-        TokenizeQueue,
-        /// `text_bytes_in_flight_max` were held.
-        TextBytes,
-        /// `request_timeout_ms` had passed.
-        Timeout,
-        /// `connections_max` were open.
-        Connections,
-    }
-}
-
-label! {
-    /// What the store was asked.
-    StoreLabels, operation: StoreOperation {
-        /// A look-up.
-        LookUp,
-        /// A commit.
-        Write,
-        /// A refresh.
-        Refresh,
-        /// A sweep.
-        Sweep,
-        /// A probe.
-        Ping,
-    }
-}
-
-/// A configured model.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ModelLabels {
-    /// Its name; never one that is not in the configuration.
-    pub model: String,
-}
-
-/// A configured model and a tier.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TierLabels {
-    /// The model.
-    pub model: String,
-    /// The tier's name.
-    pub tier: &'static str,
-}
 
 /// All metrics of one service.
 pub struct Metrics {
@@ -314,7 +167,7 @@ fn drift(registry: &mut Registry) -> Family<ModelLabels, Histogram, fn() -> Hist
 
 fn zero<L, V>(family: &Family<L, Counter>, values: &[V])
 where
-    L: Clone + std::hash::Hash + Eq + From<V>,
+    L: Clone + Hash + Eq + From<V>,
     V: Copy,
 {
     for value in values {
@@ -322,14 +175,22 @@ where
     }
 }
 
-/// `StoreError` → `store_error`.
-fn snake(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len() + 4);
-    for (i, letter) in name.char_indices() {
-        if i > 0 && letter.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
+/// Counting by the value of a single label.
+pub trait Tally<V> {
+    /// Counts one.
+    fn count(&self, value: V) {
+        self.count_by(value, 1);
     }
-    snake
+
+    /// Counts `by`.
+    fn count_by(&self, value: V, by: u64);
+}
+
+impl<L, V> Tally<V> for Family<L, Counter>
+where
+    L: Clone + Hash + Eq + From<V>,
+{
+    fn count_by(&self, value: V, by: u64) {
+        self.get_or_create(&value.into()).inc_by(by);
+    }
 }
