@@ -9,6 +9,8 @@ use tokio::{
 
 /// A head larger than this is a mistake of the test.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Room for one read.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Header lines in order. Names keep their case; look-ups ignore it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,10 +169,9 @@ impl Connection {
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 64 * 1024];
-        let count = self.stream.read(&mut chunk).await?;
-        self.buffer.extend_from_slice(&chunk[..count]);
-        Ok(count)
+        // Straight into the heap: an array here would sit in every future that awaits this one.
+        self.buffer.reserve(READ_BYTES);
+        self.stream.read_buf(&mut self.buffer).await
     }
 
     fn take(&mut self, count: usize) -> Vec<u8> {

@@ -160,14 +160,15 @@ impl World {
             .await;
     }
 
-    /// Waits until a line of the access log matches, and returns it.
+    /// Waits until a line of the access log matches, and returns it. What the filter decided is
+    /// in `prompt_cache`, read from the text that Envoy writes there.
     pub async fn await_access_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let path = self.access_log();
         let line = poll(PATIENCE, async || {
             let text = std::fs::read_to_string(&path).ok()?;
             text.lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .find(|l| wanted(l))
+                .filter_map(access_log_line)
+                .find(|line| wanted(line))
         });
         line.await.unwrap_or_else(|| {
             panic!(
@@ -191,6 +192,14 @@ impl World {
             .await
             .unwrap_or_else(|message| panic!("{message}"));
     }
+}
+
+fn access_log_line(line: &str) -> Option<Value> {
+    let mut line: Value = serde_json::from_str(line).ok()?;
+    if let Some(text) = line["prompt_cache"].as_str() {
+        line["prompt_cache"] = serde_json::from_str(text).ok()?;
+    }
+    Some(line)
 }
 
 /// A chat request with a bearer key.

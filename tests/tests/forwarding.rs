@@ -4,7 +4,7 @@
 
 use prompt_cache_e2e::{
     faults::Route,
-    http::Request,
+    http::{Request, encode_chunk},
     world::{CHAT, Options, World, cache_of, chat, completion, completion_events, marked_stream},
 };
 use serde_json::json;
@@ -45,9 +45,7 @@ async fn everything_but_the_marker_is_byte_exact() {
     chunked = chunked.header("transfer-encoding", "chunked");
     let (head, tail) = body.as_bytes().split_at(body.find("ephemeral").unwrap());
     for piece in [head, tail] {
-        chunked
-            .body
-            .extend_from_slice(&prompt_cache_e2e::http::encode_chunk(piece));
+        chunked.body.extend_from_slice(&encode_chunk(piece));
     }
     chunked.body.extend_from_slice(b"0\r\n\r\n");
     let (_, seen) = world.exchange(&chunked, &completion(50)).await;
@@ -191,30 +189,44 @@ async fn the_size_limit_from_both_sides() {
         ..Options::default()
     };
     let mut world = World::with(options).await;
-    let body = |size: usize| {
-        let frame = r#"{"model":"demo","stream":true,"messages":[{"role":"user","content":""}]}"#;
-        frame.replace(r#""""#, &format!("\"{}\"", "x".repeat(size - frame.len())))
+    let body = |size: usize, stream: bool| {
+        let content = r#""content":""#;
+        let frame = format!(r#"{{"model":"demo","stream":{stream},"messages":[{{{content}"}}]}}"#);
+        let filler = "x".repeat(size - frame.len());
+        frame.replace(content, &format!("{content}{filler}"))
     };
-    // Exactly the limit passes, although the filter adds include_usage to it.
-    let request = Request::post(CHAT, body(MAX)).header("authorization", "Bearer a");
-    let (response, seen) = world.exchange(&request, &json!({})).await;
-    assert_eq!(response.status, 200);
-    assert!(seen.body.len() > MAX);
+    let post = |body: String| Request::post(CHAT, body).header("authorization", "Bearer a");
+    // Exactly the limit passes.
+    let (response, seen) = world.exchange(&post(body(MAX, false)), &json!({})).await;
+    assert_eq!((response.status, seen.body.len()), (200, MAX));
 
-    // One more byte does not: known from content-length, or found out on the way.
-    let request = Request::post(CHAT, body(MAX + 1)).header("authorization", "Bearer a");
-    let response = world.client.call(&request).await;
-    assert_eq!(response.status, 400, "{}", response.text());
-    let error = &response.json()["error"];
-    assert_eq!(error["code"], "body_read_failed");
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("failed to read request body: ")
-    );
-    world
-        .await_counter("promptcache_body_read_failed_total", &[], 1)
+    // include_usage makes a streamed body longer than Envoy's own limit: a clean 413 from Envoy.
+    // With room for it, the same body passes.
+    let response = world.client.call(&post(body(MAX, true))).await;
+    assert_eq!(response.status, 413, "{}", response.text());
+    let (response, seen) = world
+        .exchange(&post(body(MAX - 64, true)), &json!({}))
         .await;
+    assert_eq!(response.status, 200);
+    assert!(seen.body.len() > MAX - 64);
+
+    // One more byte does not pass, known from content-length or found out on the way.
+    let declared = post(body(MAX + 1, false));
+    let mut chunked = declared.clone().header("transfer-encoding", "chunked");
+    chunked.body = [&*encode_chunk(&declared.body), b"0\r\n\r\n"].concat();
+    for (refused, request) in (1..).zip([declared, chunked]) {
+        let response = world.client.call(&request).await;
+        assert_eq!(response.status, 400, "{}", response.text());
+        let error = &response.json()["error"];
+        assert_eq!(error["code"], "body_read_failed");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("failed to read request body: "),
+            "{message}"
+        );
+        world
+            .await_counter("promptcache_body_read_failed_total", &[], refused)
+            .await;
+    }
     world.upstream.assert_untouched();
 }
