@@ -19,6 +19,11 @@ up: build _envoy
 test *ARGS: build _trap _envoy _nextest
     cargo nextest run --locked --workspace --exclude prompt-cache-filter {{ ARGS }}
 
+# The official OpenAI client (pinned, from PyPI) against a running stack
+test-sdk: build _envoy
+    @./just --ensure openai
+    PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
+
 # Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
 lint: _wasm
     cargo fmt --all --check
@@ -40,7 +45,7 @@ build: _wasm
         test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
 
 # What .ci/run calls
-ci: lint test
+ci: lint test-sdk test
 
 # The filter whose VM traps on demand, in a file of its own: it never ships
 [private]
