@@ -16,8 +16,9 @@ up: build _envoy
     @exec dist/stack up
 
 # All tests that need no Docker, Envoy end to end included
+[positional-arguments]
 test *ARGS: build _trap _envoy _nextest
-    cargo nextest run --locked --workspace --exclude prompt-cache-filter {{ ARGS }}
+    cargo nextest run --locked --workspace --exclude prompt-cache-filter "$@"
 
 # The official OpenAI client (pinned, from PyPI) against a running stack
 test-sdk: build _envoy
