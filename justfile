@@ -18,6 +18,8 @@ up: build _envoy
 # All tests that need no Docker, Envoy end to end included
 [positional-arguments]
 test *ARGS: build _trap _envoy _nextest
+    @test $# -gt 0 || {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} test-wasm
+    @test $# -gt 0 || cargo test --locked --quiet --doc --package prompt-cache-core
     cargo nextest run --locked --workspace --exclude prompt-cache-filter "$@"
 
 # The official OpenAI client (pinned, from PyPI) against a running stack
@@ -25,11 +27,20 @@ test-sdk: build _envoy
     @./just --ensure openai
     PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
 
+# core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
+test-wasm *ARGS: _wasm
+    @if node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then \
+        CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=false \
+            cargo test --locked --target wasm32-wasip1 --package prompt-cache-core --tests {{ ARGS }}; \
+    else \
+        echo "test-wasm: skipped, there is no Node 20 or newer on PATH"; \
+    fi
+
 # Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
 lint: _wasm
     cargo fmt --all --check
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
-    cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap -- -D warnings
+    cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
     @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; else echo "cargo-deny is not installed: skipped"; fi
 
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
@@ -48,10 +59,10 @@ build: _wasm
 # What .ci/run calls
 ci: lint test-sdk test
 
-# The filter whose VM traps on demand, in a file of its own: it never ships
+# The filter whose VM traps on demand and tells its size, in a file of its own: it never ships
 [private]
 _trap: _wasm
-    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap --target-dir {{ quote(target / "trap") }}
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap,memory-gauge --target-dir {{ quote(target / "trap") }}
     mkdir -p dist/test-only
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
 

@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod envoy;
 pub mod faults;
 pub mod http;
+pub mod http2;
 pub mod index;
 pub mod layout;
 pub mod process;
