@@ -260,6 +260,28 @@ fn json_bodies_split_anywhere() {
 }
 
 #[test]
+fn a_continuous_frame_behind_a_dropped_one_waits_as_the_reference_says() {
+    let usage = r#""usage":{"prompt_tokens":1400}"#;
+    let body = format!(
+        "data: {{\"choices\":[],{usage}}}\n\ndata: {{\"choices\":[{{}}],{usage}}}\n\ndata: [DONE]\n\n"
+    );
+    let roomy = RewriteOptions {
+        drop_usage_only: true,
+        ..options(BodyKind::Sse)
+    };
+    // From nothing fits behind the dropped frame to all does.
+    for held_bytes_max in [0, 40, 63, 64, 1 << 18] {
+        let options = RewriteOptions {
+            held_bytes_max,
+            ..roomy
+        };
+        let expected = rewrite(body.as_bytes(), options, SPLIT, true);
+        let found = run(body.as_bytes().chunks(9), options, SPLIT, NEVER);
+        assert_eq!(show(&found), show(&expected));
+    }
+}
+
+#[test]
 fn a_cap_hit_by_the_second_usage_leaves_the_first_edited() {
     let body = br#"{"usage":{},"x":"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy","usage":{"prompt_tokens_details":[]}}"#;
     let options = RewriteOptions {
