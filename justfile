@@ -41,7 +41,9 @@ lint: _wasm
     cargo fmt --all --check
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
     cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
-    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; else echo "cargo-deny is not installed: skipped"; fi
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
 
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
 build: _wasm
@@ -56,8 +58,17 @@ build: _wasm
         echo "dist/prompt-cache-filter.wasm: $size bytes"; \
         test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
 
+# Every fuzz target (or one) for so many seconds, from the committed corpus: executions, coverage
+fuzz SECONDS *TARGET:
+    @fuzz/run {{ SECONDS }} {{ TARGET }}
+
 # What .ci/run calls
-ci: lint test-sdk test
+ci: lint _fuzz test-sdk test
+
+# The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
+[private]
+_fuzz:
+    @FUZZ_FRESH=1 FUZZ_WITHOUT_CXX=0 fuzz/run 5
 
 # The filter whose VM traps on demand and tells its size, in a file of its own: it never ships
 [private]
