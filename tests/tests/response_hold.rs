@@ -102,7 +102,7 @@ async fn stream(
         answering.chunk(chunk).await;
         // What comes before the usage never waits, unless it shares a chunk with it.
         if index == 0 {
-            incoming.read_until("\"s.\"").await;
+            incoming.read_until("\"Ye\"").await;
         }
         if when == When::During(index) {
             gate.open();
