@@ -36,6 +36,14 @@ test-wasm *ARGS: _wasm
         echo "test-wasm: skipped, there is no Node 20 or newer on PATH"; \
     fi
 
+# The tests through Envoy on two versions of it (1.39.0 loses a chunk when it is resumed early) and with one and two workers
+test-matrix *ARGS: build _trap _nextest
+    for version in 1.40.0 1.39.0; do for workers in 1 2; do \
+        ENVOY_VERSION=$version ./just --ensure envoy || exit; \
+        echo "Envoy $version, $workers workers"; \
+        ENVOY_VERSION=$version CONCURRENCY=$workers cargo nextest run --locked --package prompt-cache-e2e {{ ARGS }} || exit; \
+    done; done
+
 # Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
 lint: _wasm
     cargo fmt --all --check

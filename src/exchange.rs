@@ -156,6 +156,12 @@ impl Exchange {
         let veto = response.veto();
         let shown = response.shown();
         let active = matches!(lookup, Lookup::Known(_) | Lookup::Classified { .. });
+        let held_ms = response.held_ms(shared.now_ms());
+        // Without a wait only where one was possible and the answer was in time.
+        let in_time = matches!(lookup, Lookup::Classified { .. });
+        if let Some(held_ms) = held_ms.or(in_time.then_some(0)) {
+            metrics.terminal_hold_ms.record(held_ms);
+        }
         match lookup {
             Lookup::Asking(asking) => {
                 settled(&shared, &asking, ClassifyOutcome::Abandoned);
@@ -167,7 +173,6 @@ impl Exchange {
                 request,
                 classified,
             } => {
-                metrics.terminal_hold_ms.record(response.held_ms());
                 match veto {
                     _ if classified.writes.is_empty() => {}
                     Some(veto) => metrics.vetoed(veto),
