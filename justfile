@@ -2,6 +2,8 @@
 
 target := env("CARGO_TARGET_DIR", "target")
 wasm_bytes_max := "500000"
+# Benchmarks run Envoy on core 0, or BENCH_ENVOY_CORE, and everything else on this one.
+bench_load_core := env("BENCH_LOAD_CORE", "1")
 
 [private]
 default:
@@ -70,6 +72,15 @@ build: _wasm
 fuzz SECONDS *TARGET:
     @fuzz/run {{ SECONDS }} {{ TARGET }}
 
+# The core's speed natively and inside Envoy's VM, beside the plain way
+bench-core: build _bench _envoy
+    cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory
+    @exec taskset --cpu-list {{ bench_load_core }} dist/bench core
+
+# Envoy with and without the filter under load, paired: needs two cores (see docs/benchmarks.md)
+bench-streams: build _bench _envoy
+    @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
+
 # What .ci/run calls
 ci: lint _fuzz test-sdk test
 
@@ -84,6 +95,15 @@ _trap: _wasm
     cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap,memory-gauge --target-dir {{ quote(target / "trap") }}
     mkdir -p dist/test-only
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
+
+# The benchmarks' runner (`build` has compiled it), and the module that is measured: the plain way
+# gets all optimisation, too
+[private]
+_bench: _wasm
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features bench --config 'profile.wasm.opt-level=3' --target-dir {{ quote(target / "bench") }}
+    mkdir -p dist/test-only
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "bench/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-bench.wasm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/bench") }} bench
 
 # By rename: a running stack keeps its own copy, and nobody sees half a file
 [private]
