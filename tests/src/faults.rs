@@ -212,8 +212,7 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
             // The last that has one: that of `Text` before that of `Classify`.
             routes
                 .map(|route| state.faults[route as usize].clone())
-                .filter(|fault| !matches!(fault, Fault::None))
-                .next_back()
+                .rfind(|fault| !matches!(fault, Fault::None))
                 .unwrap_or_default()
         };
         let answer = match fault {
