@@ -13,7 +13,7 @@ use prompt_cache_e2e::{
         marked_stream, sized,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MIB: usize = 1024 * 1024;
 
@@ -43,6 +43,7 @@ async fn exchange(
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Length,
+    LastFrame,
     EmptyFrame,
     Trailers,
 }
@@ -51,7 +52,12 @@ enum Shape {
 async fn from_the_client_in_every_shape() {
     let mut world = World::start().await;
     let mut written = 0;
-    for shape in [Shape::Length, Shape::EmptyFrame, Shape::Trailers] {
+    for shape in [
+        Shape::Length,
+        Shape::LastFrame,
+        Shape::EmptyFrame,
+        Shape::Trailers,
+    ] {
         let body = marked(&long_prefix("http2"));
         let mut request = chat("a", &body);
         if shape == Shape::Length {
@@ -59,14 +65,21 @@ async fn from_the_client_in_every_shape() {
             request = request.header("content-length", &length);
         }
         let mut upload = Upload::start(world.envoy.listener(), &request).await;
-        for piece in request.body.chunks(500) {
+        let (pieces, last) = request.body.split_at(request.body.len() - 500);
+        for piece in pieces.chunks(500) {
             assert!(upload.data(piece).await);
         }
         let response = async {
-            if shape == Shape::Trailers {
-                upload.end_with_trailers(&[("x-checksum", "1")]).await
-            } else {
-                upload.end().await
+            match shape {
+                Shape::LastFrame => upload.end_with(last).await,
+                Shape::Length | Shape::EmptyFrame => {
+                    upload.data(last).await;
+                    upload.end().await
+                }
+                Shape::Trailers => {
+                    upload.data(last).await;
+                    upload.end_with_trailers(&[("x-checksum", "1")]).await
+                }
             }
         };
         let (response, seen) = exchange(&mut world, response).await;
@@ -187,6 +200,65 @@ async fn the_shipped_limit_from_both_sides() {
     upload.data(&over.body).await;
     assert_eq!(upload.end().await.status, 413);
     world.upstream.assert_untouched();
+}
+
+/// A limit as small as an edge proxy's: the byte that is too many may be the one that ends the
+/// body, and the filter acts on a whole that Envoy has already given up.
+#[tokio::test]
+async fn a_small_limit_from_both_sides() {
+    const MAX: usize = 100_000;
+    let mut world = World::with(Options {
+        buffer_bytes_max: Some(MAX as u64),
+        plugin: json!({"max_request_bytes": MAX}),
+        ..Options::default()
+    })
+    .await;
+    small_limit(&mut world, MAX, &[400, 413]).await;
+    // Envoy's limit below the filter's.
+    let mut world = World::with(Options {
+        buffer_bytes_max: Some(MAX as u64),
+        ..Options::default()
+    })
+    .await;
+    small_limit(&mut world, MAX, &[413]).await;
+}
+
+async fn small_limit(world: &mut World, max: usize, statuses: &[u16]) {
+    let address = world.envoy.listener();
+    let sized = |bytes: usize, stream: bool| {
+        let mut body = marked_stream(&long_prefix("small limit"));
+        body["stream"] = stream.into();
+        body["user"] = "".into();
+        let missing = bytes - body.to_string().len();
+        body["user"] = "x".repeat(missing).into();
+        chat("a", &body)
+    };
+    for (bytes, stream) in [(max, false), (max, true), (max - 1, true)] {
+        let request = sized(bytes, stream);
+        let upload = Upload::start(address, &request).await;
+        let (response, seen) = exchange(world, upload.end_with(&request.body)).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(seen.json()["user"], request.json()["user"]);
+    }
+    for bytes in [max + 1, max + 500, max * 2] {
+        for stream in [false, true] {
+            let request = sized(bytes, stream);
+            let upload = Upload::start(address, &request).await;
+            let response = upload.end_with(&request.body).await;
+            assert!(statuses.contains(&response.status), "{}", response.text());
+            let mut upload = Upload::start(address, &request).await;
+            upload.data(&request.body).await;
+            let response = upload.end_with_trailers(&[("x-checksum", "1")]).await;
+            assert!(statuses.contains(&response.status), "{}", response.text());
+        }
+    }
+    world.upstream.assert_untouched();
+    world.await_idle().await;
+    // Nothing of it broke the VM.
+    let request = sized(max, false);
+    let upload = Upload::start(address, &request).await;
+    let (response, _) = exchange(world, upload.end_with(&request.body)).await;
+    assert!(cache_of(&response.usage()).total() > 1024);
 }
 
 /// The stream is taken back, then the connection breaks; what follows is as good as ever.
