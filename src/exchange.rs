@@ -163,20 +163,18 @@ impl Exchange {
             Lookup::Classified {
                 request,
                 classified,
-            } => {
-                match veto {
-                    _ if classified.writes.is_empty() => {}
-                    Some(veto) => metrics.vetoed(veto),
-                    None => shared.commit(Commit {
-                        principal: request.principal,
-                        model: request.model,
-                        tokenizer_version: classified.tokenizer_version,
-                        age_ms: 0,
-                        prompt_tokens: response.prompt_tokens(),
-                        writes: classified.writes,
-                    }),
-                }
-            }
+            } => match veto {
+                _ if classified.writes.is_empty() => {}
+                Some(veto) => metrics.vetoed(veto),
+                None => shared.commit(Commit {
+                    principal: request.principal,
+                    model: request.model,
+                    tokenizer_version: classified.tokenizer_version,
+                    age_ms: 0,
+                    prompt_tokens: response.prompt_tokens(),
+                    writes: classified.writes,
+                }),
+            },
             Lookup::Known(_) | Lookup::Inactive => {}
         }
         for bypass in response.bypasses() {

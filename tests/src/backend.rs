@@ -70,7 +70,8 @@ impl Backend {
         match protocol {
             Protocol::Http1 => {}
             Protocol::Http1Trailers => {
-                let kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+                let kind =
+                    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
                 options.members.extend([
                     (
                         "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_protocol_options",
@@ -99,7 +100,9 @@ impl Backend {
         let request = chat(KEY, &marked(&long_prefix(TOPIC)));
         let sent = backend.world.client.send(&request).await;
         let mut answering = backend.next().await;
-        answering.head(200, &[("content-type", "application/json")]).await;
+        answering
+            .head(200, &[("content-type", "application/json")])
+            .await;
         answering.finish(&body, Ending::WithLast).await;
         backend.read = cache_of(&sent.finish().await.usage()).total();
         backend.world.await_commits(1).await;
@@ -109,7 +112,14 @@ impl Backend {
     /// The marked request, its usage asked for when it is streamed.
     pub fn request(&self, stream: bool) -> Request {
         let prefix = long_prefix(TOPIC);
-        chat(KEY, &if stream { marked_stream(&prefix) } else { marked(&prefix) })
+        chat(
+            KEY,
+            &if stream {
+                marked_stream(&prefix)
+            } else {
+                marked(&prefix)
+            },
+        )
     }
 
     /// The same, streamed, without asking for usage.
@@ -199,7 +209,11 @@ impl Answering {
         }
         match (self, ending) {
             (Self::H1(mut call), Ending::WithLast) => {
-                let last = if last.is_empty() { vec![] } else { encode_chunk(last) };
+                let last = if last.is_empty() {
+                    vec![]
+                } else {
+                    encode_chunk(last)
+                };
                 call.raw([&last, &b"0\r\n\r\n"[..]].concat()).await;
             }
             (Self::H1(call), Ending::Alone) => call.end().await,

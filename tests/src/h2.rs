@@ -60,8 +60,7 @@ impl H2Upstream {
     /// What makes Envoy's upstream cluster this server; for
     /// [`Options::members`](crate::world::Options::members).
     pub fn members(&self) -> Vec<(&'static str, Value)> {
-        let kind =
-            "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         vec![
             (
                 "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value",
@@ -111,7 +110,10 @@ async fn receive(
     };
     let request = Request {
         method: head.method.to_string(),
-        target: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        target: head
+            .uri
+            .path_and_query()
+            .map_or_else(String::new, ToString::to_string),
         headers: headers_of(&head.headers),
         body,
     };
@@ -234,7 +236,10 @@ fn headers_of(map: &HeaderMap) -> Headers {
 fn map_of(headers: &[(&str, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&str, &str)| -> (HeaderName, HeaderValue) {
         let name = name.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
-        (name, value.parse().unwrap_or_else(|e| panic!("{value}: {e}")))
+        (
+            name,
+            value.parse().unwrap_or_else(|e| panic!("{value}: {e}")),
+        )
     };
     headers.iter().map(pair).collect()
 }

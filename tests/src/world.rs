@@ -160,6 +160,18 @@ impl World {
         }
     }
 
+    /// Panics when Envoy had to replace a VM: the filter trapped.
+    pub async fn assert_no_vm_lost(&self) {
+        let stats = self.stats().await;
+        let reload = |name: &str| name.contains("vm_reload");
+        assert!(
+            stats.names().any(|name| reload(&name)),
+            "Envoy counts reloads by another name"
+        );
+        let lost: Vec<_> = stats.lines("").into_iter().filter(|l| reload(l)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+
     /// Waits until `count` commits have landed since the start.
     pub async fn await_commits(&self, count: u64) {
         self.await_counter("promptcache_commit_total", &[("result", "ok")], count)

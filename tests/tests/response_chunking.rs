@@ -17,18 +17,54 @@ use prompt_cache_e2e::{
 
 /// A sample of the shapes in core/tests/transcripts.
 const TRANSCRIPTS: [(&str, &str); 12] = [
-    ("azure", include_str!("../../core/tests/transcripts/azure.sse")),
-    ("deepseek", include_str!("../../core/tests/transcripts/deepseek.sse")),
-    ("error_mid_stream", include_str!("../../core/tests/transcripts/error_mid_stream.sse")),
-    ("escaped_key", include_str!("../../core/tests/transcripts/escaped_key.sse")),
-    ("fields", include_str!("../../core/tests/transcripts/fields.sse")),
-    ("mistral", include_str!("../../core/tests/transcripts/mistral.sse")),
-    ("multi_byte", include_str!("../../core/tests/transcripts/multi_byte.sse")),
-    ("no_done", include_str!("../../core/tests/transcripts/no_done.sse")),
-    ("openai", include_str!("../../core/tests/transcripts/openai.sse")),
-    ("openrouter", include_str!("../../core/tests/transcripts/openrouter.sse")),
-    ("two_usages", include_str!("../../core/tests/transcripts/two_usages.sse")),
-    ("vllm_continuous", include_str!("../../core/tests/transcripts/vllm_continuous.sse")),
+    (
+        "azure",
+        include_str!("../../core/tests/transcripts/azure.sse"),
+    ),
+    (
+        "deepseek",
+        include_str!("../../core/tests/transcripts/deepseek.sse"),
+    ),
+    (
+        "error_mid_stream",
+        include_str!("../../core/tests/transcripts/error_mid_stream.sse"),
+    ),
+    (
+        "escaped_key",
+        include_str!("../../core/tests/transcripts/escaped_key.sse"),
+    ),
+    (
+        "fields",
+        include_str!("../../core/tests/transcripts/fields.sse"),
+    ),
+    (
+        "mistral",
+        include_str!("../../core/tests/transcripts/mistral.sse"),
+    ),
+    (
+        "multi_byte",
+        include_str!("../../core/tests/transcripts/multi_byte.sse"),
+    ),
+    (
+        "no_done",
+        include_str!("../../core/tests/transcripts/no_done.sse"),
+    ),
+    (
+        "openai",
+        include_str!("../../core/tests/transcripts/openai.sse"),
+    ),
+    (
+        "openrouter",
+        include_str!("../../core/tests/transcripts/openrouter.sse"),
+    ),
+    (
+        "two_usages",
+        include_str!("../../core/tests/transcripts/two_usages.sse"),
+    ),
+    (
+        "vllm_continuous",
+        include_str!("../../core/tests/transcripts/vllm_continuous.sse"),
+    ),
 ];
 /// Random ways to cut each of them, per protocol and line ending.
 const CUTS: u64 = 3;
@@ -58,7 +94,11 @@ async fn transcripts(protocol: Protocol, client_h2: bool, trailers: bool, seed: 
             let body = text.replace('\n', line_end).into_bytes();
             for _ in 0..CUTS {
                 let asked = random.bool();
-                let request = if asked { backend.request(true) } else { backend.request_unasked() };
+                let request = if asked {
+                    backend.request(true)
+                } else {
+                    backend.request_unasked()
+                };
                 let expected = expected(&body, BodyKind::Sse, !asked, backend.answer());
                 let chunks = cut_up(&body, &mut random);
                 let address = backend.world.client.address();

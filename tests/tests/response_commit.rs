@@ -68,7 +68,9 @@ async fn a_client_that_closes_at_done_is_committed() {
         let sent = world.client.send(&chat("a", &body)).await;
         let mut call = world.upstream.next().await;
         // An answer that comes later lets `[DONE]` go with the end only.
-        world.await_counter("promptcache_classify_total", &[], 1).await;
+        world
+            .await_counter("promptcache_classify_total", &[], 1)
+            .await;
         call.stream_head().await;
         call.chunk(events().concat()).await;
         let mut incoming = sent.head().await;
@@ -76,7 +78,13 @@ async fn a_client_that_closes_at_done_is_committed() {
         drop(incoming);
         call.gone().await;
         world.await_commits(1).await;
-        assert_eq!(world.stats().await.counter("promptcache_commit_vetoed_total", &[]), 0);
+        assert_eq!(
+            world
+                .stats()
+                .await
+                .counter("promptcache_commit_vetoed_total", &[]),
+            0
+        );
         // And the next one reads.
         let (response, _) = world.exchange(&chat("a", &body), &completion(5000)).await;
         assert!(cache_of(&response.usage()).read > 1024);
@@ -92,7 +100,9 @@ async fn a_client_that_closes_before_done_is_not_committed() {
         let request = chat("b", &marked_stream(&long_prefix("before done")));
         let sent = backend.world.client.send(&request).await;
         let mut answering = backend.next().await;
-        answering.head(200, &[("content-type", "text/event-stream")]).await;
+        answering
+            .head(200, &[("content-type", "text/event-stream")])
+            .await;
         let e = events();
         answering.chunk(&e[0]).await;
         let mut incoming = sent.head().await;
@@ -110,7 +120,11 @@ async fn a_client_that_closes_before_done_is_not_committed() {
             .await_counter("promptcache_requests_total", &[("outcome", "aborted")], 1)
             .await;
         drop(answering);
-        assert_eq!(committed(&backend.world), 1, "the one that started the world");
+        assert_eq!(
+            committed(&backend.world),
+            1,
+            "the one that started the world"
+        );
     }
 }
 
@@ -130,22 +144,40 @@ async fn an_upstream_that_resets_in_the_middle_is_not_committed() {
             let sent = backend.world.client.send(&request).await;
             let mut answering = backend.next().await;
             backend.await_classified(before + 1).await;
-            answering.head(200, &[("content-type", "text/event-stream")]).await;
+            answering
+                .head(200, &[("content-type", "text/event-stream")])
+                .await;
             answering.chunk(&sent_bytes).await;
             let mut incoming = sent.head().await;
             incoming.read_until("\"s.\"").await;
             answering.reset();
-            let (_, seen) = incoming.try_finish().await.expect_err("the break must show");
-            assert!(sent_bytes.starts_with(&seen) || seen.contains("cache_read_input_tokens"), "{seen}");
+            let (_, seen) = incoming
+                .try_finish()
+                .await
+                .expect_err("the break must show");
+            assert!(
+                sent_bytes.starts_with(&seen) || seen.contains("cache_read_input_tokens"),
+                "{seen}"
+            );
             backend
                 .world
-                .await_counter("promptcache_requests_total", &[("outcome", "aborted")], count)
+                .await_counter(
+                    "promptcache_requests_total",
+                    &[("outcome", "aborted")],
+                    count,
+                )
                 .await;
         }
         // Commits leave in order: one that is earned now is only the second.
-        let sent = backend.world.client.send(&chat("r", &marked_stream(&long_prefix("whole")))).await;
+        let sent = backend
+            .world
+            .client
+            .send(&chat("r", &marked_stream(&long_prefix("whole"))))
+            .await;
         let mut answering = backend.next().await;
-        answering.head(200, &[("content-type", "text/event-stream")]).await;
+        answering
+            .head(200, &[("content-type", "text/event-stream")])
+            .await;
         answering.finish(e.concat(), Ending::Alone).await;
         sent.finish().await;
         backend.world.await_commits(2).await;
@@ -163,7 +195,9 @@ async fn an_upstream_that_resets_behind_done_is_committed() {
         let sent = backend.world.client.send(&request).await;
         let mut answering = backend.next().await;
         backend.await_classified(before + 1).await;
-        answering.head(200, &[("content-type", "text/event-stream")]).await;
+        answering
+            .head(200, &[("content-type", "text/event-stream")])
+            .await;
         answering.chunk(events().concat()).await;
         let mut incoming = sent.head().await;
         incoming.read_until("[DONE]\n\n").await;
@@ -190,24 +224,35 @@ async fn silence_until_the_idle_timeout_is_not_committed() {
         call.chunk(e[2..4].concat()).await;
         assert!(incoming.try_finish().await.is_err(), "Envoy gives up");
         world
-            .await_counter("promptcache_requests_total", &[("outcome", "aborted")], count)
+            .await_counter(
+                "promptcache_requests_total",
+                &[("outcome", "aborted")],
+                count,
+            )
             .await;
         if let Some(gate) = gate {
             gate.open();
         }
         drop(call);
     }
-    world.faults.set(Route::Classify, prompt_cache_e2e::faults::Fault::None);
+    world
+        .faults
+        .set(Route::Classify, prompt_cache_e2e::faults::Fault::None);
     assert_eq!(committed_after_another(&mut world, 0).await, 0);
 }
 
 #[tokio::test]
 async fn a_retried_request_is_committed_once() {
-    let retry = json!({"retry_on": "5xx", "num_retries": 2, "retry_back_off": {"base_interval": "0.001s"}});
+    let retry =
+        json!({"retry_on": "5xx", "num_retries": 2, "retry_back_off": {"base_interval": "0.001s"}});
     for stream in [true, false] {
         let mut world = World::with(with_route(&[("retry_policy", retry.clone())])).await;
         let prefix = long_prefix("retried");
-        let body = if stream { marked_stream(&prefix) } else { marked(&prefix) };
+        let body = if stream {
+            marked_stream(&prefix)
+        } else {
+            marked(&prefix)
+        };
         let sent = world.client.send(&chat("a", &body)).await;
         let first = world.upstream.next().await;
         let asked = first.request.clone();
@@ -227,9 +272,19 @@ async fn a_retried_request_is_committed_once() {
         let written = cache_of(&response.usage());
         assert!(written.five_minutes > 1024 && written.read == 0);
         world.await_commits(1).await;
-        assert_eq!(world.faults.seen(Route::Classify).len(), 2, "by hashes, then with the text");
+        assert_eq!(
+            world.faults.seen(Route::Classify).len(),
+            2,
+            "by hashes, then with the text"
+        );
         assert_eq!(committed_after_another(&mut world, 1).await, 1);
-        assert_eq!(world.stats().await.counter("promptcache_commit_vetoed_total", &[]), 0);
+        assert_eq!(
+            world
+                .stats()
+                .await
+                .counter("promptcache_commit_vetoed_total", &[]),
+            0
+        );
     }
 }
 
@@ -237,7 +292,10 @@ async fn a_retried_request_is_committed_once() {
 #[tokio::test]
 async fn a_hedged_request_is_committed_once() {
     let mut world = World::with(with_route(&[
-        ("retry_policy", json!({"retry_on": "5xx", "num_retries": 1, "per_try_timeout": "0.2s"})),
+        (
+            "retry_policy",
+            json!({"retry_on": "5xx", "num_retries": 1, "per_try_timeout": "0.2s"}),
+        ),
         ("hedge_policy", json!({"hedge_on_per_try_timeout": true})),
     ]))
     .await;
@@ -264,7 +322,13 @@ async fn a_hedged_request_is_committed_once() {
         world.await_commits(commits).await;
     }
     assert_eq!(committed_after_another(&mut world, 2).await, 2);
-    assert_eq!(world.stats().await.counter("promptcache_commit_vetoed_total", &[]), 0);
+    assert_eq!(
+        world
+            .stats()
+            .await
+            .counter("promptcache_commit_vetoed_total", &[]),
+        0
+    );
 }
 
 #[tokio::test]
@@ -278,11 +342,16 @@ async fn both_forms_of_end_are_complete_without_done() {
             let sent = backend.world.client.send(&request).await;
             let mut answering = backend.next().await;
             backend.await_classified(before + 1).await;
-            answering.head(200, &[("content-type", "text/event-stream")]).await;
+            answering
+                .head(200, &[("content-type", "text/event-stream")])
+                .await;
             answering.chunk(e[..3].concat()).await;
             answering.finish(&e[3], ending).await;
             let response = sent.finish().await;
-            assert!(cache_of(&response.usage()).five_minutes > 1024, "{protocol:?} {ending:?}");
+            assert!(
+                cache_of(&response.usage()).five_minutes > 1024,
+                "{protocol:?} {ending:?}"
+            );
             backend.world.await_commits(commits).await;
         }
     }

@@ -39,8 +39,14 @@ fn gzipped() -> Vec<u8> {
 
 const DESCRIBING: [(&str, &str); 4] = [
     ("etag", "\"abc\""),
-    ("digest", "sha-256=4REjxQ4yrqUVicfSKYNO/cF9zNj5ANbzgDZt3/h3Qxo="),
-    ("content-digest", "sha-256=:4REjxQ4yrqUVicfSKYNO/cF9zNj5ANbzgDZt3/h3Qxo=:"),
+    (
+        "digest",
+        "sha-256=4REjxQ4yrqUVicfSKYNO/cF9zNj5ANbzgDZt3/h3Qxo=",
+    ),
+    (
+        "content-digest",
+        "sha-256=:4REjxQ4yrqUVicfSKYNO/cF9zNj5ANbzgDZt3/h3Qxo=:",
+    ),
     ("content-md5", "Q2hlY2sgSW50ZWdyaXR5IQ=="),
 ];
 
@@ -56,7 +62,8 @@ async fn an_encoded_response_passes_with_a_reason() {
         ("GZIP", "text/event-stream"),
         ("identity, gzip", "application/json"),
     ]) {
-        let request = chat("a", &marked(&long_prefix("encoded"))).header("accept-encoding", "gzip, br");
+        let request =
+            chat("a", &marked(&long_prefix("encoded"))).header("accept-encoding", "gzip, br");
         let sent = world.client.send(&request).await;
         let mut call = world.upstream.next().await;
         assert_eq!(call.request.headers.get("accept-encoding"), None);
@@ -78,7 +85,11 @@ async fn an_encoded_response_passes_with_a_reason() {
             .await;
     }
     world
-        .await_counter("promptcache_commit_vetoed_total", &[("reason", "no_usage")], 5)
+        .await_counter(
+            "promptcache_commit_vetoed_total",
+            &[("reason", "no_usage")],
+            5,
+        )
         .await;
     assert!(world.faults.seen(Route::Commit).is_empty());
 }
@@ -90,7 +101,10 @@ async fn identity_is_no_encoding() {
         let body = completion(5000).to_string();
         let sent = backend.world.client.send(&backend.request(false)).await;
         let mut answering = backend.next().await;
-        let headers = [("content-type", "application/json"), ("content-encoding", encoding)];
+        let headers = [
+            ("content-type", "application/json"),
+            ("content-encoding", encoding),
+        ];
         answering.head(200, &headers).await;
         answering.finish(&body, Ending::WithLast).await;
         let expected = expected(body.as_bytes(), BodyKind::Json, false, backend.answer());
@@ -137,7 +151,11 @@ async fn headers_that_no_longer_describe_the_body_are_gone() {
         if let Some(length) = response.headers.get("content-length") {
             assert_eq!(length, response.body.len().to_string());
         }
-        let kind = if stream { BodyKind::Sse } else { BodyKind::Json };
+        let kind = if stream {
+            BodyKind::Sse
+        } else {
+            BodyKind::Json
+        };
         let expected = expected(body.as_bytes(), kind, false, backend.answer());
         assert!(response.body == expected, "{}", response.text());
     }
@@ -165,7 +183,12 @@ async fn headers_of_a_body_that_passes_stay() {
         let response = sent.finish().await;
         assert_eq!(response.text(), body);
         for (name, value) in headers {
-            assert_eq!(response.headers.get(name), Some(value), "{}", request.target);
+            assert_eq!(
+                response.headers.get(name),
+                Some(value),
+                "{}",
+                request.target
+            );
         }
     }
     world
@@ -180,16 +203,33 @@ async fn bodies_without_bytes() {
     for (status, headers) in [
         (204, vec![]),
         (304, vec![("etag", "\"abc\"")]),
-        (200, vec![("content-length", "0"), ("content-type", "application/json")]),
-        (200, vec![("content-length", "0"), ("content-type", "text/event-stream"), ("etag", "\"e\"")]),
+        (
+            200,
+            vec![
+                ("content-length", "0"),
+                ("content-type", "application/json"),
+            ],
+        ),
+        (
+            200,
+            vec![
+                ("content-length", "0"),
+                ("content-type", "text/event-stream"),
+                ("etag", "\"e\""),
+            ],
+        ),
     ] {
         let sent = backend.world.client.send(&backend.request(true)).await;
         let mut call = match backend.next().await {
             prompt_cache_e2e::backend::Answering::H1(call) => call,
             prompt_cache_e2e::backend::Answering::H2(_) => unreachable!("HTTP/1.1 here"),
         };
-        let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
-        call.raw(format!("HTTP/1.1 {status} X\r\n{lines}\r\n")).await;
+        let lines: String = headers
+            .iter()
+            .map(|(n, v)| format!("{n}: {v}\r\n"))
+            .collect();
+        call.raw(format!("HTTP/1.1 {status} X\r\n{lines}\r\n"))
+            .await;
         let response = sent.finish().await;
         assert_eq!((response.status, response.body.len()), (status, 0));
         for (name, value) in headers {
@@ -201,7 +241,9 @@ async fn bodies_without_bytes() {
     for ending in [Ending::WithLast, Ending::Alone] {
         let sent = backend.world.client.send(&backend.request(true)).await;
         let mut answering = backend.next().await;
-        answering.head(200, &[("content-type", "text/event-stream")]).await;
+        answering
+            .head(200, &[("content-type", "text/event-stream")])
+            .await;
         answering.finish("", ending).await;
         assert_eq!(sent.finish().await.text(), "");
         vetoed += 1;
@@ -224,7 +266,8 @@ async fn head_requests_pass() {
     connection.write(head.as_bytes()).await.unwrap();
     let mut call = world.upstream.next().await;
     assert_eq!(call.request.method, "HEAD");
-    call.raw("HTTP/1.1 200 OK\r\ncontent-length: 17\r\netag: \"abc\"\r\n\r\n").await;
+    call.raw("HTTP/1.1 200 OK\r\ncontent-length: 17\r\netag: \"abc\"\r\n\r\n")
+        .await;
     let answer = connection.read_head().await.unwrap().unwrap();
     assert_eq!(answer.headers.get("content-length"), Some("17"));
     assert_eq!(answer.headers.get("etag"), Some("\"abc\""));
@@ -247,10 +290,17 @@ async fn http_1_0_clients() {
         .collect();
     for (stream, kind, content_type, body) in [
         (true, BodyKind::Sse, "text/event-stream", events),
-        (false, BodyKind::Json, "application/json", completion(5000).to_string()),
+        (
+            false,
+            BodyKind::Json,
+            "application/json",
+            completion(5000).to_string(),
+        ),
     ] {
         let bytes = backend.request(stream).encode("llm");
-        let text = String::from_utf8(bytes).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1);
+        let text = String::from_utf8(bytes)
+            .unwrap()
+            .replacen("HTTP/1.1", "HTTP/1.0", 1);
         let mut connection = backend.world.client.connect().await;
         connection.write(text.as_bytes()).await.unwrap();
         let mut answering = backend.next().await;
@@ -264,6 +314,9 @@ async fn http_1_0_clients() {
         if let Some(length) = head.headers.get("content-length") {
             assert_eq!(length, expected.len().to_string());
         }
-        assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(&expected));
+        assert_eq!(
+            String::from_utf8_lossy(&found),
+            String::from_utf8_lossy(&expected)
+        );
     }
 }
