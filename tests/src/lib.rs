@@ -8,6 +8,7 @@ pub mod envoy;
 pub mod faults;
 pub mod h2;
 pub mod http;
+pub mod http2;
 pub mod index;
 pub mod layout;
 pub mod process;

@@ -15,6 +15,8 @@ pub struct Config {
     pub admin_port: u16,
     /// The LLM.
     pub upstream: Address,
+    /// The LLM speaks HTTP/2 with prior knowledge.
+    pub upstream_http2: bool,
     /// The index service.
     pub index: Address,
     /// Worker threads.
@@ -92,6 +94,7 @@ impl Config {
             port: 0,
             admin_port: 0,
             upstream,
+            upstream_http2: false,
             index,
             concurrency: 1,
             log_level: "info",
@@ -151,6 +154,9 @@ impl Config {
             if address.host.parse::<std::net::IpAddr>().is_err() {
                 set(cluster, "/type", json!("STRICT_DNS"))?;
             }
+            if name == "upstream" && self.upstream_http2 {
+                cluster["typed_extension_protocol_options"] = http2_options();
+            }
             let socket =
                 "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
             let socket = at(cluster, socket)?;
@@ -162,6 +168,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// HTTP/2 to a cluster, without asking the peer.
+fn http2_options() -> Value {
+    const NAME: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    json!({NAME: {
+        "@type": format!("type.googleapis.com/{NAME}"),
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }})
 }
 
 fn at<'a>(value: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
