@@ -166,6 +166,18 @@ impl World {
         }
     }
 
+    /// Panics when Envoy had to replace a VM: the filter trapped.
+    pub async fn assert_no_vm_lost(&self) {
+        let stats = self.stats().await;
+        let reload = |name: &str| name.contains("vm_reload");
+        assert!(
+            stats.names().any(|name| reload(&name)),
+            "Envoy counts reloads by another name"
+        );
+        let lost: Vec<_> = stats.lines("").into_iter().filter(|l| reload(l)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+
     /// Waits until Envoy has read `bytes` from clients since its start: what was sent before has
     /// passed the filter, what is sent next comes in a piece of its own.
     pub async fn await_received(&self, bytes: u64) {

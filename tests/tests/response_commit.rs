@@ -67,6 +67,10 @@ async fn a_client_that_closes_at_done_is_committed() {
         }
         let sent = world.client.send(&chat("a", &body)).await;
         let mut call = world.upstream.next().await;
+        // An answer that comes later lets `[DONE]` go with the end only.
+        world
+            .await_counter("promptcache_classify_total", &[], 1)
+            .await;
         call.stream_head().await;
         call.chunk(events().concat()).await;
         let mut incoming = sent.head().await;
@@ -187,8 +191,10 @@ async fn an_upstream_that_resets_behind_done_is_committed() {
     for protocol in Protocol::ALL {
         let mut backend = Backend::start(protocol, Options::default()).await;
         let request = chat("r", &marked_stream(&long_prefix("reset behind done")));
+        let before = backend.classified().await;
         let sent = backend.world.client.send(&request).await;
         let mut answering = backend.next().await;
+        backend.await_classified(before + 1).await;
         answering
             .head(200, &[("content-type", "text/event-stream")])
             .await;
@@ -332,8 +338,10 @@ async fn both_forms_of_end_are_complete_without_done() {
         let e = events();
         for (commits, ending) in (2..).zip([Ending::WithLast, Ending::Alone, Ending::Trailers]) {
             let request = chat("e", &marked_stream(&long_prefix(&format!("{ending:?}"))));
+            let before = backend.classified().await;
             let sent = backend.world.client.send(&request).await;
             let mut answering = backend.next().await;
+            backend.await_classified(before + 1).await;
             answering
                 .head(200, &[("content-type", "text/event-stream")])
                 .await;
