@@ -152,7 +152,7 @@ pub fn increment(metric: u32, by: i64) -> HostResult<()> {
     hostcalls::increment_metric(metric, by)
 }
 
-/// Records a value of a histogram.
+/// Records a value of a histogram, sets a gauge.
 pub fn record(metric: u32, value: u64) -> HostResult<()> {
     hostcalls::record_metric(metric, value)
 }

@@ -120,6 +120,25 @@ impl Histogram {
     }
 }
 
+/// The size of the VM's linear memory, in pages of 64 KiB.
+#[cfg(feature = "memory-gauge")]
+#[derive(Debug)]
+pub struct MemoryGauge(Option<u32>);
+
+#[cfg(feature = "memory-gauge")]
+impl MemoryGauge {
+    fn define() -> Self {
+        Self(host::define_metric(MetricType::Gauge, "promptcache.vm_memory_pages").ok())
+    }
+
+    pub fn show(&self) {
+        if let Some(id) = self.0 {
+            let pages = core::arch::wasm32::memory_size::<0>();
+            let _ = host::record(id, pages as u64);
+        }
+    }
+}
+
 /// Every stat of the filter.
 #[derive(Debug)]
 pub struct Metrics {
@@ -140,6 +159,8 @@ pub struct Metrics {
     pub breaker_opened: Counter,
     policy_refresh: Labelled,
     pub policy_first_loads: Counter,
+    #[cfg(feature = "memory-gauge")]
+    pub vm_memory: MemoryGauge,
 }
 
 impl Metrics {
@@ -187,6 +208,8 @@ impl Metrics {
             breaker_opened: Counter::define("breaker_opened_total"),
             policy_refresh: Labelled::define("policy_refresh_total", "result", ["ok", "error"]),
             policy_first_loads: Counter::define("policy_first_loads_total"),
+            #[cfg(feature = "memory-gauge")]
+            vm_memory: MemoryGauge::define(),
         }
     }
 

@@ -143,5 +143,9 @@ impl HttpContext for Stream {
         if let Phase::Forwarded(exchange) = mem::replace(&mut self.phase, Phase::Untouched) {
             exchange.finish();
         }
+        #[cfg(feature = "memory-gauge")]
+        if let Some(shared) = &self.shared {
+            shared.metrics.vm_memory.show();
+        }
     }
 }

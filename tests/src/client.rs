@@ -1,6 +1,6 @@
 //! A client that sees a response as it arrives and can leave in the middle of it.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use tokio::net::TcpStream;
 
@@ -62,19 +62,33 @@ impl Client {
         Sent { connection }
     }
 
+    /// Sends the request beside waiting for the answer, which may come before all is sent.
+    pub async fn send_beside(&self, request: &Request) -> Sent {
+        let stream = within("connect", TcpStream::connect(self.address)).await;
+        let (reading, writing) =
+            twins(stream).unwrap_or_else(|e| panic!("connect to {}: {e}", self.address));
+        let bytes = request.encode(&self.address.to_string());
+        tokio::spawn(async move {
+            // Ends with an error when the peer wants no more; the answer decides.
+            let _ = Connection::new(writing).write(&bytes).await;
+        });
+        let connection = Connection::new(reading);
+        Sent { connection }
+    }
+
     /// Sends the request and reads the whole answer.
     pub async fn call(&self, request: &Request) -> Response {
         self.send(request).await.head().await.finish().await
     }
 
     /// Like [`Client::call`], `Err` instead of a panic; for probing what may not be up.
-    pub async fn try_call(&self, request: &Request) -> std::io::Result<Response> {
+    pub async fn try_call(&self, request: &Request) -> io::Result<Response> {
         let mut connection = Connection::new(TcpStream::connect(self.address).await?);
         connection
             .write(&request.encode(&self.address.to_string()))
             .await?;
         let Some(head) = connection.read_head().await? else {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         };
         let body = connection.read_body().await?;
         let trailers = std::mem::take(&mut connection.trailers);
@@ -85,6 +99,13 @@ impl Client {
             trailers,
         })
     }
+}
+
+/// The same socket twice.
+fn twins(stream: io::Result<TcpStream>) -> io::Result<(TcpStream, TcpStream)> {
+    let stream = stream?.into_std()?;
+    let twin = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, TcpStream::from_std(twin)?))
 }
 
 /// A request whose answer has not begun.
@@ -144,7 +165,7 @@ impl Incoming {
     }
 
     /// Reads to the end; `Err` with the body so far when the connection breaks before it.
-    pub async fn try_finish(mut self) -> Result<Response, (std::io::Error, String)> {
+    pub async fn try_finish(mut self) -> Result<Response, (io::Error, String)> {
         loop {
             match within("response body", self.connection.read_piece()).await {
                 Ok(Some(piece)) => self.seen.extend_from_slice(&piece),

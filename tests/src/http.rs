@@ -97,7 +97,8 @@ impl Request {
         self.headers.write(&mut out);
         let framed = self.headers.get("content-length").is_some()
             || self.headers.get("transfer-encoding").is_some();
-        if !framed && !(self.method == "GET" && self.body.is_empty()) {
+        let bodiless = self.method == "GET" && self.body.is_empty();
+        if !framed && !bodiless {
             out.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
         }
         out.extend_from_slice(b"\r\n");

@@ -54,7 +54,8 @@ impl Layout {
         self.root.join("dist/prompt-cache-filter.wasm")
     }
 
-    /// The filter whose VM traps on the request header `x-prompt-cache-trap`.
+    /// The filter whose VM traps on the request header `x-prompt-cache-trap`, and shows the size
+    /// of its memory in the gauge `promptcache_vm_memory_pages`.
     pub fn trapping_filter(&self) -> PathBuf {
         self.root
             .join("dist/test-only/prompt-cache-filter-trap.wasm")

@@ -1,6 +1,6 @@
 //! One test's world: scripted upstream, real index service behind the fault proxy, real Envoy.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,6 +19,9 @@ use crate::{
 
 /// The path that every chat client uses.
 pub const CHAT: &str = "/v1/chat/completions";
+
+/// Labels of the listener's stats, the admin interface's left out.
+const LISTENER: [(&str, &str); 1] = [("envoy_http_conn_manager_prefix", "llm")];
 
 /// Everything that runs for one test; it all ends with this value.
 pub struct World {
@@ -45,10 +48,16 @@ pub struct Options {
     pub buffer_bytes_max: Option<u64>,
     /// The index service's config, as YAML or JSON text.
     pub index_config: Option<String>,
-    /// Runs the filter whose VM traps on request.
+    /// Runs the filter that is built for tests: its VM traps on request and tells its size.
     pub trapping: bool,
+    /// The upstream is this one, over HTTP/2; the world's own sees nothing.
+    pub http2_upstream: Option<SocketAddr>,
     /// Does not wait until the filter knows the models.
     pub without_policy: bool,
+    /// Envoy's worker threads; `CONCURRENCY` from the environment, or 1, when not given.
+    pub concurrency: Option<u32>,
+    /// Members of Envoy's own configuration, see [`envoy::Config::members`].
+    pub members: Vec<(&'static str, Value)>,
 }
 
 impl World {
@@ -88,11 +97,14 @@ impl World {
         } else {
             layout.filter()
         };
-        let mut config =
-            envoy::Config::new(filter, upstream.address().into(), faults.address().into());
+        let llm = options.http2_upstream.unwrap_or(upstream.address());
+        let mut config = envoy::Config::new(filter, llm.into(), faults.address().into());
+        config.upstream_http2 = options.http2_upstream.is_some();
         config.plugin = options.plugin;
         config.buffer_bytes_max = options.buffer_bytes_max;
         config.access_log = Some(folder.path().join("access.log"));
+        config.concurrency = options.concurrency.unwrap_or_else(default_concurrency);
+        config.members = options.members;
         let envoy = Envoy::start(
             &layout,
             &config,
@@ -154,6 +166,23 @@ impl World {
         }
     }
 
+    /// Waits until Envoy has read `bytes` from clients since its start: what was sent before has
+    /// passed the filter, what is sent next comes in a piece of its own.
+    pub async fn await_received(&self, bytes: u64) {
+        self.await_counter("envoy_http_downstream_cx_rx_bytes_total", &LISTENER, bytes)
+            .await;
+    }
+
+    /// Waits until no client's request is in the proxy.
+    pub async fn await_idle(&self) -> Stats {
+        let idle = poll(PATIENCE, async || {
+            let stats = self.envoy.stats().await?;
+            let active = stats.counter("envoy_http_downstream_rq_active", &LISTENER);
+            (active == 0).then_some(stats)
+        });
+        idle.await.expect("every request ends")
+    }
+
     /// Waits until `count` commits have landed since the start.
     pub async fn await_commits(&self, count: u64) {
         self.await_counter("promptcache_commit_total", &[("result", "ok")], count)
@@ -194,6 +223,15 @@ impl World {
     }
 }
 
+/// Worker threads of a test that does not say how many.
+fn default_concurrency() -> u32 {
+    let given = std::env::var("CONCURRENCY").ok();
+    given.map_or(1, |text| {
+        text.parse()
+            .unwrap_or_else(|e| panic!("CONCURRENCY={text}: {e}"))
+    })
+}
+
 fn access_log_line(line: &str) -> Option<Value> {
     let mut line: Value = serde_json::from_str(line).ok()?;
     if let Some(text) = line["prompt_cache"].as_str() {
@@ -226,6 +264,16 @@ pub fn marked_stream(prefix: &str) -> Value {
     body["stream"] = json!(true);
     body["stream_options"] = json!({"include_usage": true});
     body
+}
+
+/// A body for the model `demo` of exactly `bytes` bytes, without a marker.
+pub fn sized(bytes: usize, stream: bool) -> String {
+    let [head, tail] = [
+        format!(r#"{{"model":"demo","stream":{stream},"messages":[{{"role":"user","content":""#),
+        r#""}]}"#.to_owned(),
+    ];
+    let filler = "x".repeat(bytes - head.len() - tail.len());
+    head + &filler + &tail
 }
 
 /// A prefix of more tokens than the floor of 1024, different for each `topic`.

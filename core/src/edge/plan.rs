@@ -130,18 +130,26 @@ fn plan_chat(
         },
     };
 
-    let ensure_usage = policy.is_some() && request.stream();
     let salt = match (config.cache_salt, policy, context.principal) {
         (true, Some(_), Some(principal)) => cache_salt(principal),
         _ => None,
     };
+    let ensure_usage = policy.is_some() && request.stream();
+    let edits = Edits {
+        ensure_usage,
+        cache_salt: salt.as_deref(),
+    };
+    let mut body = request.forwarded(&edits);
+    let fits = |body: &Vec<u8>| body.len() <= config.max_request_bytes;
+    let grew_too_large = !body.as_ref().is_none_or(fits);
+    if grew_too_large {
+        // Envoy's own limit is the same: it would answer 413 to what the client sent within it.
+        body = request.forwarded(&Edits::default());
+    }
     Ok(Forward {
-        body: request.forwarded(&Edits {
-            ensure_usage,
-            cache_salt: salt.as_deref(),
-        }),
+        body,
         marked: request.marked(),
-        drop_usage_only: ensure_usage && !request.asked_usage(),
+        drop_usage_only: ensure_usage && !grew_too_large && !request.asked_usage(),
         routing_hash: routing_hash.filter(|_| config.prefix_hash_header.is_some()),
         callout,
     })
@@ -151,3 +159,6 @@ fn plan_chat(
 fn cache_salt(principal: Fingerprint) -> Option<String> {
     Fingerprint::of(principal.as_bytes(), b"cache_salt").map(|salt| salt.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,14 +106,14 @@ fn last_usage(response: &Response) -> Option<Value> {
     } else {
         data_lines(&text)
     };
-    let usages = objects.into_iter().filter_map(|object| {
+    let mut usages = objects.into_iter().filter_map(|object| {
         let mut object: Value = serde_json::from_str(object).ok()?;
         object
             .get_mut("usage")
             .map(Value::take)
             .filter(Value::is_object)
     });
-    usages.last()
+    usages.next_back()
 }
 
 fn data_lines(text: &str) -> Vec<&str> {

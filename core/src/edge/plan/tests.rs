@@ -1,0 +1,161 @@
+//! Plans of whole requests.
+
+use super::*;
+use crate::{ledger::Tier, request::RefusalReason};
+
+const MARKED: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}]}"#;
+const UNMARKED: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+
+fn known() -> PolicyView {
+    let policy = r#"{"v":1,"models":[{"model":"m","tiers":["5m","1h"],"default_tier":"5m","min_prefix_tokens":1024,"tokenizer_version":"t"}]}"#;
+    PolicyView::parse(policy.as_bytes()).unwrap()
+}
+
+struct Given {
+    config: FilterConfig,
+    policy: PolicyView,
+    principal: Option<Fingerprint>,
+    callouts_allowed: bool,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self {
+            config: FilterConfig::default(),
+            policy: known(),
+            principal: Some(Fingerprint::new([7; 32])),
+            callouts_allowed: true,
+        }
+    }
+}
+
+impl Given {
+    fn plan(&self, body: &str) -> Plan {
+        let context = PlanContext {
+            config: &self.config,
+            policy: &self.policy,
+            principal: self.principal,
+            callouts_allowed: self.callouts_allowed,
+        };
+        plan(body.as_bytes(), &context)
+    }
+
+    fn forward(&self, body: &str) -> Forward {
+        match self.plan(body) {
+            Plan::Forward(forward) => forward,
+            Plan::Refuse(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    fn bypass(&self, body: &str) -> Option<Bypass> {
+        match self.forward(body).callout {
+            Callout::Inactive(bypass) => Some(bypass),
+            Callout::Known(_) | Callout::Ask(_) => None,
+        }
+    }
+}
+
+#[test]
+fn a_marked_request_of_an_active_model_asks() {
+    let forward = Given::default().forward(MARKED);
+    let Callout::Ask(ask) = forward.callout else {
+        panic!("{:?}", forward.callout)
+    };
+    assert_eq!((ask.model.as_str(), ask.breakpoints.len()), ("m", 1));
+    assert_eq!(ask.breakpoints[0].tier, Tier::FiveMinutes);
+    assert_eq!(ask.candidates.len(), 1);
+    assert!(forward.marked && forward.drop_usage_only);
+    let body = String::from_utf8(forward.body.unwrap()).unwrap();
+    assert!(!body.contains("cache_control") && body.contains(r#""include_usage":true"#));
+}
+
+#[test]
+fn an_unmarked_request_of_an_active_model_is_known_to_be_zero() {
+    let forward = Given::default().forward(UNMARKED);
+    assert!(matches!(forward.callout, Callout::Known(split) if split == Split::default()));
+    assert!(!forward.marked && forward.drop_usage_only);
+}
+
+#[test]
+fn why_a_request_is_not_cached() {
+    let unknown = Given {
+        policy: PolicyView::Unknown,
+        ..Given::default()
+    };
+    let nobody = Given {
+        principal: None,
+        ..Given::default()
+    };
+    let open = Given {
+        callouts_allowed: false,
+        ..Given::default()
+    };
+    assert_eq!(unknown.bypass(MARKED), Some(Bypass::NoPolicy));
+    assert_eq!(nobody.bypass(MARKED), Some(Bypass::NoPrincipal));
+    assert_eq!(nobody.bypass(UNMARKED), Some(Bypass::NoPrincipal));
+    assert_eq!(open.bypass(MARKED), Some(Bypass::BreakerOpen));
+    assert_eq!(open.bypass(UNMARKED), None);
+    let other = MARKED.replace(r#""m""#, r#""other""#);
+    assert_eq!(Given::default().bypass(&other), Some(Bypass::UnknownModel));
+    assert!(matches!(
+        Given::default().bypass("[]"),
+        Some(Bypass::Body(_))
+    ));
+}
+
+#[test]
+fn an_inactive_model_loses_only_its_markers() {
+    let body = MARKED.replace(r#""m""#, r#""other""#);
+    let forward = Given::default().forward(&body);
+    let expected = body.replace(r#","cache_control":{"type":"ephemeral"}"#, "");
+    assert_eq!(forward.body.as_deref(), Some(expected.as_bytes()));
+    assert!(!forward.drop_usage_only);
+}
+
+#[test]
+fn a_bad_marker_is_refused_whatever_the_model() {
+    let body = MARKED.replace("ephemeral", "persistent");
+    for given in [
+        Given::default(),
+        Given {
+            policy: PolicyView::Unknown,
+            principal: None,
+            ..Given::default()
+        },
+    ] {
+        let Plan::Refuse(refusal) = given.plan(&body) else {
+            panic!()
+        };
+        assert_eq!(refusal.reason, RefusalReason::UnsupportedType);
+    }
+}
+
+#[test]
+fn an_edit_never_takes_a_body_over_the_limit() {
+    let mut given = Given::default();
+    given.config.max_request_bytes = UNMARKED.len();
+    let forward = given.forward(UNMARKED);
+    assert_eq!((forward.body, forward.drop_usage_only), (None, false));
+    let growth = r#","stream_options":{"include_usage":true}"#.len();
+    given.config.max_request_bytes = UNMARKED.len() + growth;
+    let forward = given.forward(UNMARKED);
+    assert_eq!(
+        forward.body.map(|body| body.len()),
+        Some(UNMARKED.len() + growth)
+    );
+    assert!(forward.drop_usage_only);
+}
+
+#[test]
+fn optional_edits_are_off_by_default() {
+    let mut given = Given::default();
+    let forward = given.forward(MARKED);
+    assert_eq!(forward.routing_hash, None);
+    given.config.cache_salt = true;
+    given.config.prefix_hash_header = Some("x-prefix".into());
+    let forward = given.forward(MARKED);
+    assert!(forward.routing_hash.is_some());
+    let body = String::from_utf8(forward.body.unwrap()).unwrap();
+    let fingerprint = given.principal.unwrap().to_string();
+    assert!(body.contains("cache_salt") && !body.contains(&fingerprint));
+}
