@@ -22,18 +22,14 @@ pub struct Headers(Vec<(String, Bytes)>);
 impl Headers {
     /// The value of a header; several of the same name come joined by commas.
     pub fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.0.iter().filter(|(n, _)| n == name).map(|(_, v)| v);
+        let named = self.0.iter().filter(|(n, _)| n == name);
+        let mut values = named.map(|(_, value)| value.as_slice());
         let first = values.next()?;
         let Some(second) = values.next() else {
             return Some(Cow::Borrowed(first));
         };
-        let all: Vec<_> = [first, second].into_iter().chain(values).collect();
-        Some(Cow::Owned(
-            all.iter()
-                .map(|v| v.as_slice())
-                .collect::<Vec<_>>()
-                .join(&b','),
-        ))
+        let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
+        Some(Cow::Owned(all.join(&b',')))
     }
 
     /// Whether there is such a header.

@@ -366,16 +366,16 @@ impl Rewriting {
         let at_end = self.rewriter.at_end();
         // Nobody reads half a JSON document.
         let free = self.released.is_empty() || self.kind == BodyKind::Json;
-        let bytes_max = match self.place {
-            Place::Vm => return false,
-            Place::Unframed | Place::Announced if at_end => PAUSED_END_BYTES_MAX,
-            Place::Chunked | Place::Unframed | Place::Announced => PAUSED_PIECE_BYTES_MAX,
+        let bytes_max = if at_end {
+            PAUSED_END_BYTES_MAX
+        } else {
+            PAUSED_PIECE_BYTES_MAX
         };
-        let pauses = match self.place {
-            Place::Vm => false,
-            Place::Chunked => at_end && free,
-            Place::Unframed => at_end || free,
-            Place::Announced => true,
+        let (pauses, bytes_max) = match self.place {
+            Place::Vm => (false, 0),
+            Place::Chunked => (at_end && free, PAUSED_PIECE_BYTES_MAX),
+            Place::Unframed => (at_end || free, bytes_max),
+            Place::Announced => (true, bytes_max),
         };
         pauses && size <= bytes_max
     }
