@@ -2,6 +2,8 @@
 
 target := env("CARGO_TARGET_DIR", "target")
 wasm_bytes_max := "500000"
+# Benchmarks run Envoy on core 0, or BENCH_ENVOY_CORE, and everything else on this one.
+bench_load_core := env("BENCH_LOAD_CORE", "1")
 
 [private]
 default:
@@ -16,9 +18,16 @@ up: build _envoy
     @exec dist/stack up
 
 # All tests that need no Docker, Envoy end to end included
+[positional-arguments]
 test *ARGS: build _trap _envoy _nextest
-    @test -n {{ quote(ARGS) }} || {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} test-wasm
-    cargo nextest run --locked --workspace --exclude prompt-cache-filter {{ ARGS }}
+    @test $# -gt 0 || {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} test-wasm
+    @test $# -gt 0 || cargo test --locked --quiet --doc --package prompt-cache-core
+    cargo nextest run --locked --workspace --exclude prompt-cache-filter "$@"
+
+# The official OpenAI client (pinned, from PyPI) against a running stack
+test-sdk: build _envoy
+    @./just --ensure openai
+    PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
 
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
@@ -29,12 +38,22 @@ test-wasm *ARGS: _wasm
         echo "test-wasm: skipped, there is no Node 20 or newer on PATH"; \
     fi
 
+# The tests through Envoy on two versions of it (1.39.0 loses a chunk when it is resumed early) and with one and two workers
+test-matrix *ARGS: build _trap _nextest
+    for version in 1.40.0 1.39.0; do for workers in 1 2; do \
+        ENVOY_VERSION=$version ./just --ensure envoy || exit; \
+        echo "Envoy $version, $workers workers"; \
+        ENVOY_VERSION=$version CONCURRENCY=$workers cargo nextest run --locked --package prompt-cache-e2e {{ ARGS }} || exit; \
+    done; done
+
 # Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
 lint: _wasm
     cargo fmt --all --check
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
     cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
-    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; else echo "cargo-deny is not installed: skipped"; fi
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
 
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
 build: _wasm
@@ -49,8 +68,26 @@ build: _wasm
         echo "dist/prompt-cache-filter.wasm: $size bytes"; \
         test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
 
+# Every fuzz target (or one) for so many seconds, from the committed corpus: executions, coverage
+fuzz SECONDS *TARGET:
+    @fuzz/run {{ SECONDS }} {{ TARGET }}
+
+# The core's speed natively and inside Envoy's VM, beside the plain way
+bench-core: build _bench _envoy
+    cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory
+    @exec taskset --cpu-list {{ bench_load_core }} dist/bench core
+
+# Envoy with and without the filter under load, paired: needs two cores (see docs/benchmarks.md)
+bench-streams: build _bench _envoy
+    @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
+
 # What .ci/run calls
-ci: lint test
+ci: lint _fuzz test-sdk test
+
+# The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
+[private]
+_fuzz:
+    @FUZZ_FRESH=1 FUZZ_WITHOUT_CXX=0 fuzz/run 5
 
 # The filter whose VM traps on demand and tells its size, in a file of its own: it never ships
 [private]
@@ -58,6 +95,15 @@ _trap: _wasm
     cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features trap,memory-gauge --target-dir {{ quote(target / "trap") }}
     mkdir -p dist/test-only
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "trap/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-trap.wasm
+
+# The benchmarks' runner (`build` has compiled it), and the module that is measured: the plain way
+# gets all optimisation, too
+[private]
+_bench: _wasm
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter --features bench --config 'profile.wasm.opt-level=3' --target-dir {{ quote(target / "bench") }}
+    mkdir -p dist/test-only
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "bench/wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} test-only/prompt-cache-filter-bench.wasm
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/bench") }} bench
 
 # By rename: a running stack keeps its own copy, and nobody sees half a file
 [private]

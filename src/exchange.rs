@@ -49,8 +49,15 @@ struct Asking {
     asked_at_ms: u64,
     request: ClassifyRequest,
     trace: TraceHeaders,
-    /// The prompt, kept until the service had the chance to ask for it.
-    text: Option<Vec<u8>>,
+    stage: Stage,
+}
+
+/// How far a classification has come.
+enum Stage {
+    /// Asked by hashes. The prompt is kept until the service had the chance to ask for it.
+    Hashes { text: Vec<u8> },
+    /// Asked with the prompt; a live prefix of `read` tokens is known already.
+    Text { read: u64 },
 }
 
 impl Exchange {
@@ -59,6 +66,7 @@ impl Exchange {
         shared: Rc<Shared>,
         callout: Callout,
         drop_usage_only: bool,
+        trace: TraceHeaders,
         body: Vec<u8>,
     ) -> Self {
         let lookup = match callout {
@@ -70,7 +78,7 @@ impl Exchange {
                 }
                 Lookup::Inactive
             }
-            Callout::Ask(request) => ask(&shared, request, body),
+            Callout::Ask(request) => ask(&shared, request, trace, body),
         };
         Self {
             shared,
@@ -90,7 +98,7 @@ impl Exchange {
         };
         let answer = Answer::read(headers, body_bytes);
         self.lookup = match answer.classification() {
-            Some(ClassifyAnswer::TextNeeded) => tell(&self.shared, asking),
+            Some(ClassifyAnswer::TextNeeded { read }) => tell(&self.shared, *asking, read),
             Some(ClassifyAnswer::Ok(classified)) => {
                 settled(&self.shared, &asking, ClassifyOutcome::Ok);
                 Lookup::Classified {
@@ -106,8 +114,10 @@ impl Exchange {
                 });
                 Lookup::Inactive
             }
-            None if answer.status == Some(GATEWAY_TIMEOUT) => failed(&self.shared, &asking, true),
-            None => failed(&self.shared, &asking, false),
+            None => {
+                let late = answer.status == Some(GATEWAY_TIMEOUT);
+                failed(&self.shared, *asking, late)
+            }
         };
         if let Some(answer) = self.lookup.answer() {
             self.response.answered(answer, self.shared.now_ms());
@@ -128,7 +138,7 @@ impl Exchange {
 
     pub fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         self.response
-            .body(size, end_of_stream, self.shared.now_ms())
+            .body(size, end_of_stream, || self.shared.now_ms())
     }
 
     pub fn on_response_trailers(&mut self) -> Action {
@@ -147,6 +157,12 @@ impl Exchange {
         let veto = response.veto();
         let shown = response.shown();
         let active = matches!(lookup, Lookup::Known(_) | Lookup::Classified { .. });
+        let held_ms = response.held_ms(shared.now_ms());
+        // Without a wait only where one was possible and the answer was in time.
+        let in_time = matches!(lookup, Lookup::Classified { .. });
+        if let Some(held_ms) = held_ms.or(in_time.then_some(0)) {
+            metrics.terminal_hold_ms.record(held_ms);
+        }
         match lookup {
             Lookup::Asking(asking) => {
                 settled(&shared, &asking, ClassifyOutcome::Abandoned);
@@ -157,21 +173,18 @@ impl Exchange {
             Lookup::Classified {
                 request,
                 classified,
-            } => {
-                metrics.terminal_hold_ms.record(response.held_ms());
-                match veto {
-                    _ if classified.writes.is_empty() => {}
-                    Some(veto) => metrics.vetoed(veto),
-                    None => shared.commit(Commit {
-                        principal: request.principal,
-                        model: request.model,
-                        tokenizer_version: classified.tokenizer_version,
-                        age_ms: 0,
-                        prompt_tokens: response.prompt_tokens(),
-                        writes: classified.writes,
-                    }),
-                }
-            }
+            } => match veto {
+                _ if classified.writes.is_empty() => {}
+                Some(veto) => metrics.vetoed(veto),
+                None => shared.commit(Commit {
+                    principal: request.principal,
+                    model: request.model,
+                    tokenizer_version: classified.tokenizer_version,
+                    age_ms: 0,
+                    prompt_tokens: response.prompt_tokens(),
+                    writes: classified.writes,
+                }),
+            },
             Lookup::Known(_) | Lookup::Inactive => {}
         }
         for bypass in response.bypasses() {
@@ -219,8 +232,7 @@ fn filter_state(outcome: Outcome, split: &Split) -> String {
 }
 
 /// Asks by hashes alone.
-fn ask(shared: &Shared, request: ClassifyRequest, body: Vec<u8>) -> Lookup {
-    let trace = TraceHeaders::of_request();
+fn ask(shared: &Shared, request: ClassifyRequest, trace: TraceHeaders, body: Vec<u8>) -> Lookup {
     let deadline_ms = shared.config.classify_deadline_ms;
     let asked_at_ms = shared.now_ms();
     let sent = callout::classify(&shared.config, &request, None, &trace, deadline_ms);
@@ -229,24 +241,40 @@ fn ask(shared: &Shared, request: ClassifyRequest, body: Vec<u8>) -> Lookup {
         asked_at_ms,
         request,
         trace,
-        text: Some(body),
+        stage: Stage::Hashes { text: body },
     };
     dispatched(shared, asking, sent)
 }
 
 /// Asks again with the prompt, in what is left of the deadline.
-fn tell(shared: &Shared, mut asking: Box<Asking>) -> Lookup {
-    let elapsed_ms = shared.now_ms().saturating_sub(asking.asked_at_ms);
+fn tell(shared: &Shared, asking: Asking, read: u64) -> Lookup {
+    let Asking {
+        asked_at_ms,
+        request,
+        trace,
+        stage,
+        ..
+    } = asking;
+    let asking = |stage| Asking {
+        token: 0,
+        asked_at_ms,
+        request,
+        trace,
+        stage,
+    };
+    let text = match stage {
+        Stage::Hashes { text } => text,
+        // The service asked twice: it does not keep to the protocol.
+        told @ Stage::Text { .. } => return failed(shared, asking(told), false),
+    };
+    let asking = asking(Stage::Text { read });
+    let elapsed_ms = shared.now_ms().saturating_sub(asked_at_ms);
     let left_ms = shared
         .config
         .classify_deadline_ms
         .saturating_sub(elapsed_ms);
-    // The service asked twice: it does not keep to the protocol.
-    let Some(text) = asking.text.take() else {
-        return failed(shared, &asking, false);
-    };
     if left_ms == 0 {
-        return failed(shared, &asking, true);
+        return failed(shared, asking, true);
     }
     let sent = callout::classify(
         &shared.config,
@@ -255,26 +283,34 @@ fn tell(shared: &Shared, mut asking: Box<Asking>) -> Lookup {
         &asking.trace,
         left_ms,
     );
-    dispatched(shared, *asking, sent)
+    dispatched(shared, asking, sent)
 }
 
 /// No callback follows a callout that could not be made: it is settled on the spot.
 fn dispatched(shared: &Shared, asking: Asking, sent: Result<u32, Status>) -> Lookup {
     match sent {
         Ok(token) => Lookup::Asking(Box::new(Asking { token, ..asking })),
-        Err(_) => failed(shared, &asking, false),
+        Err(_) => failed(shared, asking, false),
     }
 }
 
-fn failed(shared: &Shared, asking: &Asking, late: bool) -> Lookup {
+/// A failed count takes nothing from a read that is known already; without one the request is
+/// not cached.
+fn failed(shared: &Shared, asking: Asking, late: bool) -> Lookup {
     let (outcome, bypass) = if late {
         (ClassifyOutcome::DeadlineExceeded, Bypass::ClassifyLate)
     } else {
         (ClassifyOutcome::Error, Bypass::ClassifyFailed)
     };
-    settled(shared, asking, outcome);
+    settled(shared, &asking, outcome);
     shared.metrics.bypassed(bypass);
-    Lookup::Inactive
+    match asking.stage {
+        Stage::Text { read: read @ 1.. } => Lookup::Known(Split {
+            read,
+            ..Split::default()
+        }),
+        Stage::Text { .. } | Stage::Hashes { .. } => Lookup::Inactive,
+    }
 }
 
 fn settled(shared: &Shared, asking: &Asking, outcome: ClassifyOutcome) {

@@ -3,6 +3,11 @@
 //! Nothing here decides anything about markers, prefixes or usage; that is `core`'s. This crate
 //! moves bytes and headers between Envoy and `core`, and keeps the per-worker state.
 
+// Under `bench` another root context takes the filter's place.
+#![cfg_attr(feature = "bench", allow(dead_code))]
+
+#[cfg(feature = "bench")]
+mod bench;
 mod callout;
 mod exchange;
 mod host;
@@ -28,6 +33,9 @@ mod entry {
                 log::error!("prompt-cache-filter: panic at {}:{}", at.file(), at.line());
             }
         }));
+        #[cfg(not(feature = "bench"))]
         proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+        #[cfg(feature = "bench")]
+        proxy_wasm::set_root_context(|_| Box::new(bench::Root::default()));
     }}
 }

@@ -2,9 +2,9 @@
 //!
 //! A rewriter keeps what it cannot let go yet: a piece of an event, or a terminal usage frame
 //! that waits for the classification. Those bytes may stay in Envoy's buffer too (a pause), or
-//! only in the VM while everything before them leaves ([`Place`]). Only a pause can be resumed
-//! from outside a body callback, and only bytes under a pause can still be edited when trailers
-//! arrive; but a pause holds back the whole chunk.
+//! only in the VM while everything before them leaves ([`Place`]). Only bytes under a pause can
+//! still be edited when trailers arrive; but a pause holds back the whole chunk, and Envoy resets
+//! a response whose next read does not fit its buffer beside what is paused.
 
 use prompt_cache_core::{
     edge::Bypass,
@@ -15,9 +15,11 @@ use proxy_wasm::types::Action;
 
 use crate::{host, metrics::Veto};
 
-/// Most bytes left under a pause before the end of a response was seen. Envoy resets a paused
-/// response that outgrows its buffer limit (1 MiB by default).
-const PAUSED_BYTES_MAX: usize = 512 << 10;
+/// Most bytes left under a pause while more may follow: one HTTP/2 frame.
+const PAUSED_PIECE_BYTES_MAX: usize = 16 << 10;
+/// Most bytes left under a pause when hardly more can follow than trailers: half of Envoy's
+/// default buffer limit.
+const PAUSED_END_BYTES_MAX: usize = 512 << 10;
 /// Headers that no longer describe a body which may change.
 const BODY_HEADERS: [&str; 6] = [
     "content-length",
@@ -54,6 +56,7 @@ enum State {
 
 struct Rewriting {
     rewriter: Rewriter,
+    kind: BodyKind,
     place: Place,
     /// Let go by the rewriter while Envoy gave no occasion to write it.
     released: Vec<u8>,
@@ -63,16 +66,22 @@ struct Rewriting {
     hold: Hold,
 }
 
-/// Where bytes wait that the rewriter keeps.
+/// Where bytes wait that the rewriter keeps, by how likely trailers are.
+///
+/// A pause while more follows is dangerous over HTTP/1.1, where Envoy reads up to a mebibyte at
+/// once; HTTP/2 comes frame by frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// In the VM: a body callback or the end of the body is sure to follow.
+    /// `content-length`, no trailers: in the VM. The end of the body is sure to follow.
     Vm,
-    /// A waiting frame under a pause, a piece of an event in the VM: trailers may follow
-    /// (HTTP/2, or a body without framing).
-    PausedFrame,
-    /// Always under a pause: trailers are announced, or nothing is gained by haste (JSON).
-    Paused,
+    /// HTTP/1.1 in chunks, trailers only if somebody enabled them and none announced: a pause only
+    /// for what ends the body, where it holds nothing else back.
+    Chunked,
+    /// HTTP/2, or until the connection closes: also a pause for a piece of an event, where it
+    /// holds nothing else back.
+    Unframed,
+    /// Trailers are announced: always a pause.
+    Announced,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +114,8 @@ impl Response {
     /// The response's headers: decides whether it is rewritten. Returns why not, if that is
     /// worth counting.
     pub fn headers(&mut self, expected: &Expected, end_of_stream: bool) -> Option<Bypass> {
-        let header = |name| host::response_header(name).ok().flatten();
+        let headers = host::response_headers().unwrap_or_default();
+        let header = |name| headers.get(name);
         self.success = header(":status").is_some_and(|s| s.len() == 3 && s.starts_with(b"2"));
         self.state = State::Passing {
             complete: end_of_stream,
@@ -127,14 +137,16 @@ impl Response {
         if encoded {
             return Some(Bypass::Encoded);
         }
-        let framed = header("content-length").is_some() || header("transfer-encoding").is_some();
-        let place = match kind {
-            BodyKind::Json => Place::Paused,
-            BodyKind::Sse if header("trailer").is_some() => Place::Paused,
-            BodyKind::Sse if framed => Place::Vm,
-            BodyKind::Sse => Place::PausedFrame,
+        let place = if header("trailer").is_some() {
+            Place::Announced
+        } else if header("content-length").is_some() {
+            Place::Vm
+        } else if header("transfer-encoding").is_some() {
+            Place::Chunked
+        } else {
+            Place::Unframed
         };
-        for name in BODY_HEADERS {
+        for name in BODY_HEADERS.iter().filter(|name| headers.has(name)) {
             let _ = host::remove_response_header(name);
         }
         let options = RewriteOptions {
@@ -146,6 +158,7 @@ impl Response {
         };
         self.state = State::Rewriting(Box::new(Rewriting {
             rewriter: Rewriter::new(options, expected.answer),
+            kind,
             place,
             released: Vec::new(),
             paused_bytes: 0,
@@ -156,7 +169,7 @@ impl Response {
     }
 
     /// A body callback.
-    pub fn body(&mut self, size: usize, end_of_stream: bool, now_ms: u64) -> Action {
+    pub fn body(&mut self, size: usize, end_of_stream: bool, now_ms: impl Fn() -> u64) -> Action {
         match &mut self.state {
             State::Ahead => Action::Continue,
             State::Passing { complete } => {
@@ -229,14 +242,15 @@ impl Response {
         self.rewriter()?.completion().prompt_tokens()
     }
 
-    /// How long a terminal usage frame waited, in milliseconds.
-    pub fn held_ms(&self) -> u64 {
-        match &self.state {
-            State::Rewriting(rewriting) => match rewriting.hold {
-                Hold::For(held_ms) => held_ms,
-                Hold::Never | Hold::Since(_) => 0,
-            },
-            State::Ahead | State::Passing { .. } => 0,
+    /// How long a terminal usage frame waited, or waits, in milliseconds; `None` if none did.
+    pub fn held_ms(&self, now_ms: u64) -> Option<u64> {
+        let State::Rewriting(rewriting) = &self.state else {
+            return None;
+        };
+        match rewriting.hold {
+            Hold::Never => None,
+            Hold::Since(since_ms) => Some(now_ms.saturating_sub(since_ms)),
+            Hold::For(held_ms) => Some(held_ms),
         }
     }
 
@@ -262,7 +276,7 @@ impl Response {
 }
 
 impl Rewriting {
-    fn body(&mut self, size: usize, end_of_stream: bool, now_ms: u64) -> Action {
+    fn body(&mut self, size: usize, end_of_stream: bool, now_ms: impl Fn() -> u64) -> Action {
         let fresh_bytes = size.saturating_sub(self.paused_bytes);
         let Ok(chunk) = host::response_body(self.paused_bytes, fresh_bytes) else {
             return Action::Continue;
@@ -299,7 +313,7 @@ impl Rewriting {
 
     fn trailers(&mut self, now_ms: u64) -> Action {
         self.end();
-        self.note_hold(now_ms);
+        self.note_hold(|| now_ms);
         let to_write = !self.released.is_empty() || self.rewriter.held_bytes() > 0;
         if to_write && self.paused_bytes == 0 {
             // Nothing under a pause, nothing can be written any more.
@@ -346,14 +360,24 @@ impl Rewriting {
         if end_of_stream {
             return self.rewriter.waiting();
         }
-        if self.rewriter.held_bytes() == 0 || size > PAUSED_BYTES_MAX {
+        if self.rewriter.held_bytes() == 0 {
             return false;
         }
-        match self.place {
-            Place::Paused => true,
-            Place::PausedFrame => self.rewriter.waiting() || self.released.is_empty(),
-            Place::Vm => self.released.is_empty(),
-        }
+        let at_end = self.rewriter.at_end();
+        // Nobody reads half a JSON document.
+        let free = self.released.is_empty() || self.kind == BodyKind::Json;
+        let bytes_max = match self.place {
+            Place::Vm => return false,
+            Place::Unframed | Place::Announced if at_end => PAUSED_END_BYTES_MAX,
+            Place::Chunked | Place::Unframed | Place::Announced => PAUSED_PIECE_BYTES_MAX,
+        };
+        let pauses = match self.place {
+            Place::Vm => false,
+            Place::Chunked => at_end && free,
+            Place::Unframed => at_end || free,
+            Place::Announced => true,
+        };
+        pauses && size <= bytes_max
     }
 
     /// Replaces what Envoy has at hand by what was released, unless it is the same.
@@ -366,9 +390,10 @@ impl Rewriting {
         }
     }
 
-    fn note_hold(&mut self, now_ms: u64) {
+    /// Reads the clock, a host call, only where a hold begins.
+    fn note_hold(&mut self, now_ms: impl Fn() -> u64) {
         if matches!(self.hold, Hold::Never) && self.rewriter.waiting() {
-            self.hold = Hold::Since(now_ms);
+            self.hold = Hold::Since(now_ms());
         }
     }
 

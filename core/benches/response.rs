@@ -6,39 +6,16 @@
     clippy::indexing_slicing
 )]
 
+mod corpus;
+
 use std::hint::black_box;
 
+use corpus::{deltas, rewriter};
 use divan::{Bencher, counter::BytesCount};
-use prompt_cache_core::{
-    ledger::Split,
-    response::{Answer, BodyKind, RewriteOptions, Rewriter},
-};
+use prompt_cache_core::response::BodyKind;
 
 fn main() {
     divan::main();
-}
-
-fn rewriter(kind: BodyKind) -> Rewriter {
-    let options = RewriteOptions {
-        kind,
-        drop_usage_only: true,
-        event_bytes_max: 1 << 20,
-        held_bytes_max: 1 << 18,
-        scrub: false,
-    };
-    Rewriter::new(options, Some(Answer::Split(Split::default())))
-}
-
-/// Delta events, at least `bytes` of them; `usage` is written as the backend would.
-fn deltas(bytes: usize, usage: &str) -> Vec<u8> {
-    let mut chunk = String::new();
-    while chunk.len() < bytes {
-        chunk += &format!(
-            "data: {{\"id\":\"chatcmpl-8f1c\",\"object\":\"chat.completion.chunk\",\"created\":1720000000,\"model\":\"llama\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" token{}\"}},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n",
-            chunk.len()
-        );
-    }
-    chunk.into_bytes()
 }
 
 const BODIES: [(&str, &str); 2] = [("no_usage", ""), ("usage_null", ",\"usage\":null")];

@@ -7,22 +7,13 @@
     clippy::indexing_slicing
 )]
 
+mod request_reference;
 mod request_support;
 
 use prompt_cache_core::request::{Opaque, scan};
 use proptest::prelude::*;
+use request_reference::plain::expected;
 use request_support::{Style, any_json, print};
-
-/// What `serde_json` thinks of a body, in our terms.
-fn expected(body: &[u8]) -> Option<Opaque> {
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(serde_json::Value::Object(_)) => None,
-        Ok(_) => Some(Opaque::NotObject),
-        Err(_) if std::str::from_utf8(body).is_err() => Some(Opaque::NotUtf8),
-        Err(error) if error.to_string().contains("recursion limit") => Some(Opaque::TooDeep),
-        Err(_) => Some(Opaque::NotJson),
-    }
-}
 
 fn check(body: &[u8]) {
     let ours = scan(body).err();

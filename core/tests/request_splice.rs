@@ -7,12 +7,14 @@
     clippy::indexing_slicing
 )]
 
+mod request_reference;
 mod request_support;
 
 use prompt_cache_core::request::{Edits, scan};
 use proptest::prelude::*;
+use request_reference::plain::{delete, edited};
 use request_support::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn forwarded(body: &[u8], edits: &Edits<'_>) -> Vec<u8> {
     scan(body)
@@ -241,56 +243,6 @@ fn the_salt_is_ours() {
         let got = got.map(|body| String::from_utf8(body).unwrap());
         assert_eq!(got.as_deref(), expected, "{body}");
     }
-}
-
-/// The plain way: parse, delete what is a marker, set what is to be set.
-fn edited(body: &[u8], edits: &Edits<'_>) -> Value {
-    let mut value: Value = serde_json::from_slice(body).unwrap();
-    if edits.ensure_usage && value["stream"] == json!(true) {
-        match &mut value["stream_options"] {
-            Value::Object(options) => {
-                options.insert("include_usage".into(), json!(true));
-            }
-            Value::Null => value["stream_options"] = json!({"include_usage": true}),
-            _ => {}
-        }
-    }
-    if let Some(salt) = edits.cache_salt {
-        value["cache_salt"] = json!(salt);
-    }
-    delete(&mut value);
-    value
-}
-
-/// Deletes markers, `null` ones too: with duplicates, which of them is `null` is not what this
-/// property is about.
-fn delete(body: &mut Value) {
-    fn remove(value: &mut Value, names: &[&str]) {
-        if let Value::Object(members) = value {
-            names.iter().for_each(|name| drop(members.remove(*name)));
-        }
-    }
-    fn each(value: Option<&mut Value>, visit: impl FnMut(&mut Value)) {
-        value
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-            .for_each(visit);
-    }
-    remove(body, &["cache_control", "prompt_cache_options"]);
-    each(body.get_mut("tools"), |tool| {
-        remove(tool, &["cache_control"])
-    });
-    each(body.get_mut("messages"), |message| {
-        remove(message, &["cache_control"]);
-        let part_markers = ["cache_control", "prompt_cache_breakpoint"];
-        each(message.get_mut("content"), |part| {
-            remove(part, &part_markers)
-        });
-        each(message.get_mut("tool_calls"), |call| {
-            remove(call, &["cache_control"])
-        });
-    });
 }
 
 /// Repeats some members of the honoured objects, so that the first or the last may be in effect.

@@ -59,7 +59,7 @@ pub async fn classify(
         .observe(start.elapsed().as_secs_f64());
     let outcome = match &answer {
         Ok(ClassifyAnswer::Ok(_)) => ClassifyOutcome::Ok,
-        Ok(ClassifyAnswer::TextNeeded) => ClassifyOutcome::TextNeeded,
+        Ok(ClassifyAnswer::TextNeeded { .. }) => ClassifyOutcome::TextNeeded,
         Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownModel,
         }) => ClassifyOutcome::UnknownModel,
@@ -98,7 +98,7 @@ async fn answer(
         pure_read(model, &found)
     } else {
         let Some(body) = body else {
-            return Ok(ClassifyAnswer::TextNeeded);
+            return Ok(ClassifyAnswer::TextNeeded { read: found.read() });
         };
         match count(service, model, &found, body).await? {
             Some(counts) => split(request, model, &found, &counts)?,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH};
+use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, TEXT_CONTENT_TYPE};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -18,8 +18,10 @@ use crate::http::{Connection, Headers, Request, encode_head};
 /// One of the service's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `POST /v1/classify`.
+    /// `POST /v1/classify`, by hashes or with the prompt.
     Classify,
+    /// The same with the prompt: a fault of its own, else that of `Classify`.
+    Text,
     /// `POST /v1/commit`.
     Commit,
     /// `GET /v1/policy`.
@@ -27,14 +29,21 @@ pub enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 3] = [Self::Classify, Self::Commit, Self::Policy];
+    const ALL: [Self; 4] = [Self::Classify, Self::Text, Self::Commit, Self::Policy];
 
     fn path(self) -> &'static str {
         match self {
-            Self::Classify => CLASSIFY_PATH,
+            Self::Classify | Self::Text => CLASSIFY_PATH,
             Self::Commit => COMMIT_PATH,
             Self::Policy => POLICY_PATH,
         }
+    }
+}
+
+impl Route {
+    fn takes(self, request: &Request) -> bool {
+        let text = request.headers.get("content-type") == Some(TEXT_CONTENT_TYPE);
+        request.target == self.path() && (text || self != Self::Text)
     }
 }
 
@@ -143,7 +152,7 @@ impl Faults {
         state
             .seen
             .iter()
-            .filter(|request| request.target == route.path())
+            .filter(|request| route.takes(request))
             .cloned()
             .collect()
     }
@@ -199,11 +208,11 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
         let fault = {
             let mut state = shared.state();
             state.seen.push(request.clone());
-            let route = Route::ALL
-                .into_iter()
-                .find(|route| route.path() == request.target);
-            route
+            let routes = Route::ALL.into_iter().filter(|route| route.takes(&request));
+            // The last that has one: that of `Text` before that of `Classify`.
+            routes
                 .map(|route| state.faults[route as usize].clone())
+                .rfind(|fault| !matches!(fault, Fault::None))
                 .unwrap_or_default()
         };
         let answer = match fault {

@@ -1,10 +1,12 @@
 //! Everything around the two programs that is not the product: the harness of the end-to-end
 //! tests, the stand-in LLM, and the stack runner behind `./just up` and `./just demo`.
 
+pub mod backend;
 pub mod client;
 pub mod deadline;
 pub mod envoy;
 pub mod faults;
+pub mod h2;
 pub mod http;
 pub mod http2;
 pub mod index;

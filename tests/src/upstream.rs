@@ -133,6 +133,11 @@ impl Call {
         self.write(&encode_chunk(bytes.as_ref())).await;
     }
 
+    /// Sends bytes as they are, framing included, in one write.
+    pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) {
+        self.write(bytes.as_ref()).await;
+    }
+
     /// Ends a chunked body.
     pub async fn end(self) {
         self.end_with_trailers(&[]).await;

@@ -54,6 +54,10 @@ pub struct Options {
     pub http2_upstream: Option<SocketAddr>,
     /// Does not wait until the filter knows the models.
     pub without_policy: bool,
+    /// Envoy's worker threads; `CONCURRENCY` from the environment, or 1, when not given.
+    pub concurrency: Option<u32>,
+    /// Members of Envoy's own configuration, see [`envoy::Config::members`].
+    pub members: Vec<(&'static str, Value)>,
 }
 
 impl World {
@@ -99,6 +103,8 @@ impl World {
         config.plugin = options.plugin;
         config.buffer_bytes_max = options.buffer_bytes_max;
         config.access_log = Some(folder.path().join("access.log"));
+        config.concurrency = options.concurrency.unwrap_or_else(default_concurrency);
+        config.members = options.members;
         let envoy = Envoy::start(
             &layout,
             &config,
@@ -160,6 +166,18 @@ impl World {
         }
     }
 
+    /// Panics when Envoy had to replace a VM: the filter trapped.
+    pub async fn assert_no_vm_lost(&self) {
+        let stats = self.stats().await;
+        let reload = |name: &str| name.contains("vm_reload");
+        assert!(
+            stats.names().any(|name| reload(&name)),
+            "Envoy counts reloads by another name"
+        );
+        let lost: Vec<_> = stats.lines("").into_iter().filter(|l| reload(l)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+
     /// Waits until Envoy has read `bytes` from clients since its start: what was sent before has
     /// passed the filter, what is sent next comes in a piece of its own.
     pub async fn await_received(&self, bytes: u64) {
@@ -215,6 +233,15 @@ impl World {
             .await
             .unwrap_or_else(|message| panic!("{message}"));
     }
+}
+
+/// Worker threads of a test that does not say how many.
+fn default_concurrency() -> u32 {
+    let given = std::env::var("CONCURRENCY").ok();
+    given.map_or(1, |text| {
+        text.parse()
+            .unwrap_or_else(|e| panic!("CONCURRENCY={text}: {e}"))
+    })
 }
 
 fn access_log_line(line: &str) -> Option<Value> {

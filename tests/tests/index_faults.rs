@@ -214,3 +214,32 @@ async fn commits_are_retried() {
     let (response, _) = world.exchange(&request, &completion(5000)).await;
     assert_eq!(cache_of(&response.usage()).read, written.five_minutes);
 }
+
+#[tokio::test]
+async fn a_count_that_fails_keeps_the_read() {
+    let mut world = World::start().await;
+    let prefix = long_prefix("known");
+    let (response, _) = world
+        .exchange(&chat("k", &marked(&prefix)), &completion(9000))
+        .await;
+    let written = cache_of(&response.usage()).creation();
+    world.await_commits(1).await;
+
+    let mut grown = marked(&prefix);
+    grown["messages"][1]["content"] = json!([
+        {"type": "text", "text": long_prefix("new"), "cache_control": {"type": "ephemeral"}},
+    ]);
+    world
+        .faults
+        .set(Route::Text, Fault::Answer(503, b"{}".to_vec()));
+    let (response, _) = world.exchange(&chat("k", &grown), &completion(9000)).await;
+    let cached = cache_of(&response.usage());
+    assert_eq!((cached.read, cached.creation()), (written, 0));
+
+    // Nothing of it was committed: the new part is still to be written.
+    world.faults.set(Route::Text, Fault::None);
+    let (response, _) = world.exchange(&chat("k", &grown), &completion(9000)).await;
+    let cached = cache_of(&response.usage());
+    assert_eq!(cached.read, written);
+    assert!(cached.creation() > 1024);
+}

@@ -39,6 +39,11 @@ fn gives_blocks(name: &[u8]) -> bool {
     matches!(name, b"messages" | b"tools")
 }
 
+/// The markers of the request itself, in either dialect: no parameters, whatever the config names.
+fn is_top_marker(name: &[u8]) -> bool {
+    matches!(name, b"cache_control" | b"prompt_cache_options")
+}
+
 /// The markers of a message or a part, in either dialect.
 pub(super) fn is_part_marker(name: &[u8]) -> bool {
     matches!(name, b"cache_control" | b"prompt_cache_breakpoint")
@@ -95,7 +100,7 @@ impl<'b> Chain<'_, 'b> {
             .unwrap_or_default();
         let known = [request.tools.value, request.messages.value];
         let mut members = Members::of(request.body, offset(start), &known, |name| {
-            gives_blocks(name) || is_param(name)
+            gives_blocks(name) || (is_param(name) && !is_top_marker(name))
         })?;
         members.retain(|name, value| match name {
             // Without blocks they are hashed as values: engines tell some of these apart.

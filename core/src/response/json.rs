@@ -52,6 +52,11 @@ impl JsonBody {
         self.kept.len()
     }
 
+    /// The document is whole.
+    pub fn complete(&self) -> bool {
+        self.lexer.complete()
+    }
+
     pub fn push(&mut self, chunk: &[u8], context: &mut Context) -> Output {
         let mut out = Vec::new();
         let mut rest = chunk;

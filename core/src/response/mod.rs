@@ -179,6 +179,15 @@ impl Rewriter {
             }
     }
 
+    /// What is kept ends the body, as far as its bytes tell: a terminal usage frame, or the whole
+    /// rest of a JSON document. Little follows, if anything.
+    pub fn at_end(&self) -> bool {
+        match &self.body {
+            Body::Json(body) => body.complete(),
+            Body::Sse(body) => body.waiting(),
+        }
+    }
+
     /// All bytes kept inside: the incomplete event, waiting frames, a JSON body's tail.
     pub fn held_bytes(&self) -> usize {
         match &self.body {

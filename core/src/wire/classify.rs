@@ -31,7 +31,11 @@ pub enum ClassifyAnswer {
     /// The split, and the entries to commit if the request succeeds.
     Ok(Classified),
     /// A prefix is new: send the same request again with the prompt.
-    TextNeeded,
+    TextNeeded {
+        /// Tokens of the live prefix before it. They are read whatever becomes of the count.
+        #[serde(default)]
+        read: u64,
+    },
     /// This request is not cached.
     Inactive {
         /// Why.

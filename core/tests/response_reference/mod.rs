@@ -1,5 +1,9 @@
 //! A slow, obvious reference of the response side: the whole body at once, parsed naively.
 
+#![allow(dead_code)]
+
+pub mod run;
+
 use std::ops::Range;
 
 use prompt_cache_core::{
@@ -22,6 +26,20 @@ pub struct Observed {
 }
 
 impl Observed {
+    fn nothing() -> Self {
+        Self {
+            body: Vec::new(),
+            usage_seen: false,
+            error_seen: false,
+            done: false,
+            prompt_tokens: None,
+            shown: None,
+            cap: Cap::None,
+            oversize_events: 0,
+            released_unedited: 0,
+        }
+    }
+
     pub fn new(body: Vec<u8>, completion: &Completion) -> Self {
         Self {
             body,
@@ -39,17 +57,7 @@ impl Observed {
 
 /// What comes out of `body`. `late`: the answer comes after the end instead of before the start.
 pub fn rewrite(body: &[u8], options: RewriteOptions, answer: Answer, late: bool) -> Observed {
-    let mut observed = Observed {
-        body: Vec::new(),
-        usage_seen: false,
-        error_seen: false,
-        done: false,
-        prompt_tokens: None,
-        shown: None,
-        cap: Cap::None,
-        oversize_events: 0,
-        released_unedited: 0,
-    };
+    let mut observed = Observed::nothing();
     match options.kind {
         BodyKind::Json => json(body, options, answer, late, &mut observed),
         BodyKind::Sse => sse(body, options, answer, late, &mut observed),
@@ -59,7 +67,7 @@ pub fn rewrite(body: &[u8], options: RewriteOptions, answer: Answer, late: bool)
 
 // --- a naive parser of text that serde_json has found valid ---
 
-enum Node {
+pub enum Node {
     Object(Vec<(Range<usize>, Range<usize>, Node)>),
     Array(Vec<(Range<usize>, Node)>),
     Scalar,
@@ -67,6 +75,23 @@ enum Node {
 
 fn valid(text: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Deepest nesting that is followed in a JSON body.
+const DEPTH_MAX: usize = 128;
+
+fn depth(node: &Node) -> usize {
+    match node {
+        Node::Object(members) => 1 + members.iter().map(|it| depth(&it.2)).max().unwrap_or(0),
+        Node::Array(items) => 1 + items.iter().map(|it| depth(&it.1)).max().unwrap_or(0),
+        Node::Scalar => 0,
+    }
+}
+
+/// Whether a body is read as JSON. Of another one, whether an error was noted before it broke is
+/// not specified.
+pub fn readable(body: &[u8]) -> bool {
+    valid(body) && depth(&node(body, &mut 0).1) <= DEPTH_MAX
 }
 
 fn blanks(text: &[u8], at: &mut usize) {
@@ -132,9 +157,10 @@ fn node(text: &[u8], at: &mut usize) -> (Range<usize>, Node) {
     (start..*at, node)
 }
 
-type Members = Vec<(Range<usize>, Range<usize>, Node)>;
+pub type Members = Vec<(Range<usize>, Range<usize>, Node)>;
 
-fn object(text: &[u8]) -> Option<Members> {
+/// The members of a valid object: key, value, what it holds.
+pub fn object(text: &[u8]) -> Option<Members> {
     if !valid(text) {
         return None;
     }
@@ -144,7 +170,7 @@ fn object(text: &[u8]) -> Option<Members> {
     }
 }
 
-fn named(text: &[u8], key: &Range<usize>, name: &str) -> bool {
+pub fn named(text: &[u8], key: &Range<usize>, name: &str) -> bool {
     serde_json::from_slice::<String>(&text[key.clone()]).is_ok_and(|key| key == name)
 }
 
@@ -273,18 +299,22 @@ fn edit_usage(usage: &[u8], o: RewriteOptions, answer: Answer, seen: &mut Observ
     edited.into_bytes()
 }
 
-/// The text with every top-level usage object edited, and the last one's `prompt_tokens`.
+/// The text with its top-level usage objects edited (the first `most` of them), and the last one's
+/// `prompt_tokens`.
 fn edit_text(
     text: &[u8],
     o: RewriteOptions,
     answer: Answer,
+    most: usize,
     seen: &mut Observed,
 ) -> (Vec<u8>, Option<u64>) {
     let mut result = Vec::new();
     let mut at = 0;
     let mut tokens = None;
+    let mut edited = 0;
     for (key, value, node) in object(text).unwrap() {
-        if named(text, &key, "usage") && matches!(node, Node::Object(_)) {
+        if edited < most && named(text, &key, "usage") && matches!(node, Node::Object(_)) {
+            edited += 1;
             result.extend_from_slice(&text[at..value.start]);
             result.extend(edit_usage(&text[value.clone()], o, answer, seen));
             at = value.end;
@@ -302,7 +332,7 @@ fn edit_text(
 fn json(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut Observed) {
     // `error` is noted as it passes, even where the body turns out not to be JSON: tests look
     // at it for valid bodies only.
-    let Some(members) = object(body) else {
+    let Some(members) = object(body).filter(|_| readable(body)) else {
         seen.body = body.to_vec();
         return;
     };
@@ -317,9 +347,24 @@ fn json(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut O
     seen.usage_seen = !usages.is_empty();
     // Without a scrub, an inactive answer that is there from the start means no look inside.
     let looks = late || o.scrub || answer != Answer::Inactive;
-    let (text, tokens) = edit_text(body, o, answer, seen);
+    let (text, tokens) = edit_text(body, o, answer, usize::MAX, seen);
     seen.body = text;
     seen.prompt_tokens = tokens.filter(|_| looks);
+}
+
+/// Whether that may come out of a JSON body under a cap, which may have left the first usage
+/// objects edited, and was hit by one behind them, from which on all pass. What is no JSON may
+/// have been edited before it turned out to be none.
+pub fn may_be_capped(found: &Observed, body: &[u8], o: RewriteOptions, answer: Answer) -> bool {
+    let Some(members) = object(body).filter(|_| readable(body)) else {
+        return found.body == body || found.shown.is_some() || o.scrub;
+    };
+    let edited = |most| edit_text(body, o, answer, most, &mut Observed::nothing()).0;
+    if found.released_unedited == 0 {
+        found.body == edited(usize::MAX)
+    } else {
+        (0..members.len()).any(|most| found.body == edited(most))
+    }
 }
 
 // --- SSE ---
@@ -516,13 +561,17 @@ fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut Ob
         });
         seen.usage_seen = true;
         let shown_before = (seen.shown, seen.cap);
-        let (edited_data, tokens) = edit_text(&data, o, answer, seen);
+        let (edited_data, tokens) = edit_text(&data, o, answer, usize::MAX, seen);
         let shown = (seen.shown, seen.cap);
         seen.prompt_tokens = tokens;
         if o.drop_usage_only && choices.is_empty() && !error {
             if late {
                 dropped_last = Some(shown);
                 (seen.shown, seen.cap) = shown_before;
+                // It has no bytes, but what follows waits behind it.
+                if queue.units.is_empty() {
+                    queue.units.push((Vec::new(), None));
+                }
             }
             continue;
         }

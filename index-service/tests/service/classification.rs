@@ -21,7 +21,7 @@ fn a_prefix_is_written_once_and_read_without_the_prompt() {
     let running = start("");
     let body = chat(&[&text(40)]);
     let asked = request(1, &body, &[(0, M5)]);
-    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded { read: 0 });
     let first = running.exchange(&asked, &body);
     assert_eq!(first.split, split(0, 40, 0));
     // Nothing but hashes travels now.
@@ -39,7 +39,7 @@ fn an_uncommitted_classification_writes_nothing() {
     let body = chat(&[&text(40)]);
     let asked = request(1, &body, &[(0, M5)]);
     assert_eq!(running.classify(&asked, &body).split, split(0, 40, 0));
-    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded { read: 0 });
 }
 
 #[test]
@@ -93,10 +93,10 @@ fn principals_and_models_share_nothing() {
     let mine = request(1, &body, &[(0, M5)]);
     running.exchange(&mine, &body);
     let theirs = request(2, &body, &[(0, M5)]);
-    assert_eq!(running.ask(&theirs), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&theirs), ClassifyAnswer::TextNeeded { read: 0 });
     let mut other = mine.clone();
     other.model = "other".to_owned();
-    assert_eq!(running.ask(&other), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&other), ClassifyAnswer::TextNeeded { read: 0 });
     assert!(matches!(running.ask(&mine), ClassifyAnswer::Ok(_)));
 }
 
@@ -107,7 +107,7 @@ fn an_entry_lives_for_its_tier_and_no_longer() {
     let asked = request(1, &body, &[(0, M5)]);
     running.exchange(&asked, &body);
     running.clock.advance(M5.duration_ms());
-    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded { read: 0 });
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn reading_extends_the_life_by_the_stored_tier() {
     assert!(matches!(running.ask(&read), ClassifyAnswer::Ok(_)));
     running.flush();
     running.clock.advance(M5.duration_ms());
-    assert_eq!(running.ask(&read), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&read), ClassifyAnswer::TextNeeded { read: 0 });
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn what_is_not_served_is_inactive() {
     ));
     let body = chat(&["hello"]);
     let mut asked = request(0xab, &body, &[(0, M5)]);
-    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded);
+    assert_eq!(running.ask(&asked), ClassifyAnswer::TextNeeded { read: 0 });
     asked.principal = crate::harness::principal(1);
     let refused = ClassifyAnswer::Inactive {
         reason: Uncached::UnknownPrincipal,

@@ -217,7 +217,7 @@ impl Running {
     /// What the filter does: hashes first, the prompt when it is asked for.
     pub fn classify(&self, request: &ClassifyRequest, body: &[u8]) -> Classified {
         let answer = match self.ask(request) {
-            ClassifyAnswer::TextNeeded => self.ask_with_text(request, body),
+            ClassifyAnswer::TextNeeded { .. } => self.ask_with_text(request, body),
             other => other,
         };
         match answer {

@@ -136,7 +136,7 @@ fn malformed_classifications_are_refused_with_the_rule() {
         assert_eq!(answer.headers["content-type"], "application/json");
     }
     let answer = running.post("/v1/classify", &[], good.to_string().as_bytes());
-    assert_eq!(answer.json(), json!({"status": "text_needed"}));
+    assert_eq!(answer.json(), json!({"status": "text_needed", "read": 0}));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub struct Config {
     pub buffer_bytes_max: Option<u64>,
     /// Access log file; the shipped config logs to stdout.
     pub access_log: Option<PathBuf>,
+    /// Members to set in Envoy's own configuration, by JSON pointer, after everything else. The
+    /// parent must be there; `null` removes the member.
+    pub members: Vec<(&'static str, Value)>,
 }
 
 /// A host (name or IP address) and a port.
@@ -99,6 +102,7 @@ impl Config {
             plugin: json!({}),
             buffer_bytes_max: None,
             access_log: None,
+            members: vec![],
         }
     }
 
@@ -164,6 +168,9 @@ impl Config {
             set(socket, "/address", json!(address.host))?;
             set(socket, "/port_value", json!(address.port))?;
         }
+        for (path, value) in &self.members {
+            set_member(config, path, value)?;
+        }
         Ok(())
     }
 }
@@ -183,6 +190,20 @@ fn at<'a>(value: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
 
 fn set(value: &mut Value, path: &str, new: Value) -> Result<(), String> {
     *at(value, path)? = new;
+    Ok(())
+}
+
+/// Adds, replaces or (`null`) removes one member of an object.
+fn set_member(value: &mut Value, path: &str, new: &Value) -> Result<(), String> {
+    let (parent, name) = path.rsplit_once('/').ok_or_else(|| path.to_owned())?;
+    let object = at(value, parent)?
+        .as_object_mut()
+        .ok_or_else(|| path.to_owned())?;
+    if new.is_null() {
+        object.remove(name).ok_or_else(|| path.to_owned())?;
+    } else {
+        object.insert(name.to_owned(), new.clone());
+    }
     Ok(())
 }
 
@@ -242,9 +263,17 @@ mod tests {
         );
         config.plugin = json!({"max_request_bytes": 7, "default_tier": null});
         config.access_log = Some("access.log".into());
+        config.members = vec![
+            (
+                "/static_resources/listeners/0/per_connection_buffer_limit_bytes",
+                json!(null),
+            ),
+            ("/static_resources/clusters/0/alt_stat_name", json!("llm")),
+        ];
         let config: Value = serde_json::from_str(&config.render(&shipped).unwrap()).unwrap();
         let listener = &config["static_resources"]["listeners"][0];
         assert_eq!(listener["address"]["socket_address"]["port_value"], 0);
+        assert_eq!(listener.get("per_connection_buffer_limit_bytes"), None);
         let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
         assert_eq!(
             manager["access_log"][0]["typed_config"]["path"],
@@ -260,6 +289,7 @@ mod tests {
         assert_eq!(plugin["max_request_bytes"], 7);
         assert_eq!(plugin.get("default_tier"), None);
         let clusters = &config["static_resources"]["clusters"];
+        assert_eq!(clusters[0]["alt_stat_name"], "llm");
         assert_eq!(
             [&clusters[0]["type"], &clusters[1]["type"]],
             ["STRICT_DNS", "STATIC"]

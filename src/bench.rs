@@ -1,0 +1,157 @@
+//! Measurements inside Envoy's VM, in place of the filter; compiled only with the feature `bench`.
+//!
+//! The plugin's configuration is the mode, a bare word: `core` times what `core` does and logs a
+//! line of JSON per case; `noop` and `buffer` are filters that show what any filter costs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+// The very cases of the native benchmarks.
+#[path = "../core/benches/corpus/mod.rs"]
+mod corpus;
+
+use std::hint::black_box;
+
+use proxy_wasm::{
+    traits::{Context, HttpContext, RootContext},
+    types::{Action, ContextType},
+};
+
+use crate::host;
+use corpus::cases::{Planning, cases};
+
+/// Begins the lines that the runner collects.
+const PREFIX: &str = "bench:";
+/// Pause between two cases, in milliseconds: Envoy's watchdog wants a sign of life.
+const TICK_MS: u64 = 1;
+/// Size of a page of linear memory.
+const PAGE_BYTES: usize = 64 << 10;
+/// Sizes of the requests whose memory is measured, each in what is a fresh memory for it.
+const PLANNED_BYTES: [usize; 2] = [100_000, 1_000_000];
+
+/// The root context of all modes.
+#[derive(Default)]
+pub struct Root {
+    mode: Mode,
+    /// The next thing to measure.
+    next: usize,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Noop,
+    Buffer,
+    Core,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        self.mode = match host::plugin_configuration().unwrap_or_default().as_slice() {
+            b"noop" => Mode::Noop,
+            b"buffer" => Mode::Buffer,
+            b"core" => Mode::Core,
+            _ => return false,
+        };
+        self.mode != Mode::Core || host::set_tick_period(TICK_MS).is_ok()
+    }
+
+    fn on_tick(&mut self) {
+        let step = self.next;
+        self.next += 1;
+        if let Some(bytes) = PLANNED_BYTES.get(step) {
+            return memory(*bytes);
+        }
+        let mut cases = cases();
+        let Some(case) = cases.get_mut(step - PLANNED_BYTES.len()) else {
+            if step == PLANNED_BYTES.len() + cases.len() {
+                log::info!("{PREFIX} end");
+            }
+            return;
+        };
+        let [ours, plain] = case.time();
+        log::info!(
+            r#"{PREFIX} {{"case":"{}","bytes":{},"min_ns":{},"median_ns":{},"plain_min_ns":{},"plain_median_ns":{}}}"#,
+            case.name,
+            case.bytes,
+            ours.min_ns,
+            ours.median_ns,
+            plain.min_ns,
+            plain.median_ns
+        );
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream {
+            buffers: self.mode == Mode::Buffer,
+        }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// What planning one request makes the linear memory grow by, beside its output.
+fn memory(bytes: usize) {
+    let planning = Planning::of(bytes);
+    let spare = fill();
+    let before = core::arch::wasm32::memory_size(0);
+    let forward = planning.run();
+    let grown_bytes = (core::arch::wasm32::memory_size(0) - before) * PAGE_BYTES;
+    let output_bytes = forward.body.as_ref().map_or(0, Vec::len);
+    log::info!(
+        r#"{PREFIX} {{"memory":{},"grown_bytes":{grown_bytes},"output_bytes":{output_bytes}}}"#,
+        planning.body.len()
+    );
+    drop(black_box(spare));
+}
+
+/// Takes all memory that is free below the current size, the large pieces first.
+fn fill() -> Vec<Vec<u8>> {
+    let mut spare = Vec::with_capacity(1 << 16);
+    let mut piece_bytes = 1 << 20;
+    while piece_bytes >= 64 {
+        let before = core::arch::wasm32::memory_size(0);
+        // The piece that made it grow leaves room behind it for the smaller ones.
+        while core::arch::wasm32::memory_size(0) == before && spare.len() < spare.capacity() {
+            spare.push(black_box(Vec::with_capacity(piece_bytes)));
+        }
+        piece_bytes /= 2;
+    }
+    // The last growth left a page of which one small piece is taken.
+    spare.extend((0..PAGE_BYTES / 1024 - 2).map(|_| black_box(Vec::with_capacity(1000))));
+    spare
+}
+
+/// A stream that passes, or that waits for the whole request as the filter does.
+struct Stream {
+    buffers: bool,
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        self.held(end_of_stream)
+    }
+
+    fn on_http_request_body(&mut self, _: usize, end_of_stream: bool) -> Action {
+        self.held(end_of_stream)
+    }
+}
+
+impl Stream {
+    const fn held(&self, end_of_stream: bool) -> Action {
+        if self.buffers && !end_of_stream {
+            Action::Pause
+        } else {
+            Action::Continue
+        }
+    }
+}
