@@ -187,6 +187,8 @@ async fn envoys_lower_limit_is_a_413() {
         far_over,
         chunked(&just_over, MAX + 1),
         just_over,
+        // Within the limit until the filter asks for the usage.
+        post(sized(MAX, true)),
     ] {
         let response = world.client.send_beside(&sent).await.finish().await;
         assert_eq!(response.status, 413, "{}", response.text());
@@ -198,7 +200,8 @@ async fn envoys_lower_limit_is_a_413() {
     assert_eq!(response.status, 200);
     let stats = world.stats().await;
     assert_eq!(stats.counter("promptcache_body_read_failed_total", &[]), 0);
-    assert_eq!(stats.counter("promptcache_requests_total", &[]), 1);
+    let requests = |outcome| stats.counter("promptcache_requests_total", &[("outcome", outcome)]);
+    assert_eq!(requests("zero_active"), 1);
 }
 
 /// How a large upload ends.
