@@ -209,6 +209,40 @@ fn what_follows_a_dropped_frame_waits_for_the_answer() {
     assert!(rewriter.completion().shown().is_some());
 }
 
+/// The host pauses only what ends a body: a frame that waits, a document that is whole.
+#[test]
+fn the_end_of_a_body_is_known_before_it_comes() {
+    for (kind, pieces) in [
+        (
+            BodyKind::Sse,
+            vec![
+                ("data: {\"choices\":[{}]}\n\n", false),
+                ("data: {\"usage\":{}}", false),
+                ("\n\n", true),
+                ("data: [DONE]\n\n", true),
+            ],
+        ),
+        (
+            BodyKind::Json,
+            vec![
+                ("{\"usage\":{}", false),
+                (",\"a\":[{}]", false),
+                ("}", true),
+                ("\n", true),
+                ("x", false),
+            ],
+        ),
+    ] {
+        let mut rewriter = Rewriter::new(options(kind), None);
+        for (piece, at_end) in pieces {
+            rewriter.push(piece.as_bytes());
+            assert_eq!(rewriter.at_end(), at_end, "{piece}");
+        }
+        rewriter.answer(SPLIT);
+        assert!(kind == BodyKind::Json || !rewriter.at_end());
+    }
+}
+
 #[test]
 fn nothing_stays_longer_than_its_event() {
     for (name, text) in TRANSCRIPTS {

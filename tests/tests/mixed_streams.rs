@@ -584,12 +584,13 @@ async fn mixed_streams() {
     });
     assert!(idle.await.is_some(), "streams are left over");
     let stats = world.stats().await;
+    let slowest = *slowest.lock().unwrap();
     let mut report = format!(
         "{streams} streams, {IN_FLIGHT} in flight, {WORKERS} workers, seed {seed}: {:.1} s, slowest {:.2} s (stream {}), \
          {} faults, Envoy {} MiB, grown by {} MiB\n{:?}\n",
         elapsed.as_secs_f64(),
-        slowest.lock().unwrap().0.as_secs_f64(),
-        slowest.lock().unwrap().1,
+        slowest.0.as_secs_f64(),
+        slowest.1,
         faults.load(Ordering::Relaxed),
         resident_bytes(pid) >> 20,
         grown >> 20,
@@ -602,6 +603,8 @@ async fn mixed_streams() {
     {
         writeln!(report, "{line}").unwrap();
     }
+    // Usually one of many chunks with pauses: whatever else runs here delays each of them.
+    writeln!(report, "slowest: {:?}", Script::of(seed, slowest.1)).unwrap();
     eprintln!("{report}");
     let wrong = std::mem::take(&mut *wrong.lock().unwrap());
     let first: Vec<_> = wrong.iter().take(10).cloned().collect();

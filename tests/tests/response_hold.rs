@@ -277,12 +277,14 @@ async fn json_waits_at_its_end_with_trailers_or_without() {
 async fn the_deadline_lets_everything_go_as_it_came() {
     for protocol in Protocol::ALL {
         let options = Options {
-            plugin: json!({"classify_deadline_ms": 50, "breaker_failures": 100_000}),
+            plugin: json!({"classify_deadline_ms": 1500, "breaker_failures": 100_000}),
             ..Options::default()
         };
         let mut backend = Backend::start(protocol, options).await;
         backend.world.faults.set(Route::Classify, Fault::Hang);
-        for (late, cut) in (1..).zip(cuts()) {
+        // All of them wait together.
+        let mut waiting = vec![];
+        for cut in cuts() {
             for (ending, announced) in [
                 (Ending::WithLast, false),
                 (Ending::Alone, false),
@@ -300,23 +302,23 @@ async fn the_deadline_lets_everything_go_as_it_came() {
                     answering.chunk(chunk).await;
                 }
                 answering.finish(last, ending).await;
-                let found = whole(sent.head().await).await;
-                assert_eq!(
-                    found.as_deref().map(String::from_utf8_lossy),
-                    Ok(cut.chunks.concat().into()),
-                    "{protocol:?}, {}, {ending:?}",
-                    cut.name
-                );
+                waiting.push((cut.name, ending, cut.chunks.concat(), sent));
             }
-            backend
-                .world
-                .await_counter(
-                    "promptcache_classify_total",
-                    &[("outcome", "deadline_exceeded")],
-                    late * 3,
-                )
-                .await;
         }
+        let count = waiting.len() as u64;
+        for (name, ending, body, sent) in waiting {
+            let found = whole(sent.head().await).await;
+            assert_eq!(
+                found.as_deref().map(String::from_utf8_lossy),
+                Ok(body.into()),
+                "{protocol:?}, {name}, {ending:?}"
+            );
+        }
+        let late = [("outcome", "deadline_exceeded")];
+        backend
+            .world
+            .await_counter("promptcache_classify_total", &late, count)
+            .await;
     }
 }
 
@@ -376,7 +378,7 @@ async fn unannounced_trailers_behind_whole_events() {
 #[tokio::test]
 async fn the_wait_is_measured() {
     let options = Options {
-        plugin: json!({"classify_deadline_ms": 300}),
+        plugin: json!({"classify_deadline_ms": 1500}),
         ..Options::default()
     };
     let mut backend = Backend::start(Protocol::Http1, options).await;
@@ -390,9 +392,9 @@ async fn the_wait_is_measured() {
     whole(sent.head().await).await.unwrap();
     backend
         .world
-        .await_counter("promptcache_terminal_hold_ms_bucket", &[("le", "500")], 2)
+        .await_counter("promptcache_terminal_hold_ms_bucket", &[("le", "10000")], 2)
         .await;
     let stats = backend.world.stats().await;
     let waited = stats.counter("promptcache_terminal_hold_ms_sum", &[]);
-    assert!(waited > 100, "{waited} ms");
+    assert!(waited > 500, "{waited} ms");
 }
