@@ -4,12 +4,14 @@ import { readFile } from "node:fs/promises";
 import { WASI } from "node:wasi";
 
 const [file, ...args] = process.argv.slice(2);
-const wasi = new WASI({ version: "preview1", args: [file, ...args], env: process.env });
+// A panic aborts on this target, and what libtest has captured until then would be lost.
+const env = { ...process.env, RUST_TEST_NOCAPTURE: "1" };
+const wasi = new WASI({ version: "preview1", args: [file, ...args], env });
 const module = await WebAssembly.compile(await readFile(file));
 try {
   process.exitCode = wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject()));
 } catch (error) {
-  // A panic aborts on this target: its message is above, the trap only ends the run.
+  // The panic's message is above; the trap only ends the run.
   if (!(error instanceof WebAssembly.RuntimeError)) throw error;
   console.error(`${error.message}: the test named last failed; run it natively for more`);
   process.exitCode = 101;
