@@ -31,7 +31,7 @@ test-sdk: build _envoy
 
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
-    @if node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then \
+    @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
         CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=false \
             cargo test --locked --target wasm32-wasip1 --package prompt-cache-core --tests {{ ARGS }}; \
     else \

@@ -20,6 +20,39 @@ KNOBS = [
     [0b0110, 3, 3, 3, 100, 100],
 ]
 
+USAGE = b'"usage":{"prompt_tokens":1400}'
+
+# Shapes that no scenario has.
+STREAMS = [
+    b'\n\n\xef\xbb\xbfdata: {' + USAGE + b"}\n\n",
+    b"id: 1\n\xef\xbb\xbfevent: error\n\n\xef\xbb\xbfdata: [DONE]\n\n",
+    b'data: {\n\xef\xbb\xbfdata: "a":1,\ndata: ' + USAGE + b"}\r\n\r\n",
+    b"event:error\rdata\rdata:\rdata:{" + USAGE + b"}\r\r",
+    b"retry: 1\nid\n: c\ndata: [DONE]\ndata: {" + USAGE + b"}\n\ndata: {" + USAGE + b"}",
+    b'data: {"choices":[{"finish_reason":"stop"}],' + USAGE + b',"error":[1]}\n\n',
+    b'data: {"a":' + b"[" * 127 + b"]" * 127 + b"," + USAGE + b"}\n\n",
+    b'data: {"a":' + b"[" * 128 + b"]" * 128 + b"," + USAGE + b"}\n\n",
+]
+BODIES = [
+    b'{\n  "usage" : {\n    "prompt_tokens" : 1200.0\n  },\n  "x" : [ 1e3, { "usage" : { } } ]\n}\n',
+    b'{"us\\u0061ge":{"prompt_tokens":12},"usage":null,"error":null,"a":"\\\\\\"usage\\":{}"}',
+    b'{"error":[1],' + USAGE + b"}",
+    b'{"error":"x","a":-0.5e+3,"b":tru}',
+    b'{"error":false,"error":{},"usage":[{}]}',
+    b"{" + USAGE + b"} x",
+    b"{" + USAGE,
+    b"{" + USAGE + b',"a":' + b"[" * 127 + b"]" * 127 + b"}",
+    b"{" + USAGE + b',"a":' + b"[" * 128 + b"]" * 128 + b"}",
+    b"upstream connect error",
+]
+REQUESTS = [
+    b'{"tools":' + b"[" * 126 + b"]" * 126 + b"}",
+    b'{"tools":' + b"[" * 127 + b"]" * 127 + b"}",
+    b'{"a":1e309,"b":0e999,"c":123456789012345678901234567890}',
+    b'{"stream":true,"stream_options":{"include_usage":true,"include_usage":false},"cache_salt":1}',
+    b'{"messages":[{"content":"\\ud83d\\ude00\\ud83d","x":"\xc3\xa9\xff"}]}',
+]
+
 
 def raw_values(path, key):
     """The text of each value of that key, spelling and duplicates kept."""
@@ -64,6 +97,7 @@ def main():
             requests[f"{path.stem}-{i:02}"] = body
     for i, body in enumerate(raw_values(TESTS / "vectors" / "prefix.json", "request")):
         requests[f"vector-{i:02}"] = body
+    requests.update({f"shape-{i:02}": body for i, body in enumerate(REQUESTS)})
     for i, (name, body) in enumerate(requests.items()):
         write("scanner", name, body)
         write("splice", name, body + tail([i % 8]))
@@ -78,10 +112,8 @@ def main():
         scenario = json.loads(path.read_text())
         known = streams if scenario["kind"] == "sse" else bodies
         known["scenario-" + path.stem] = scenario["input"].encode()
-    bodies["pretty"] = (
-        b'{\n  "usage" : {\n    "prompt_tokens" : 1200.0\n  },\n  "x" : [ 1e3, { "usage" : { } } ]\n}\n'
-    )
-    bodies["escaped"] = b'{"us\\u0061ge":{"prompt_tokens":12},"usage":null,"error":null,"a":"\\\\\\"usage\\":{}"}'
+    streams.update({f"shape-{i:02}": stream for i, stream in enumerate(STREAMS)})
+    bodies.update({f"shape-{i:02}": body for i, body in enumerate(BODIES)})
     usages = {
         "empty": b"{}",
         "null-details": b'{"prompt_tokens":2000,"prompt_tokens_details":null}',

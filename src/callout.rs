@@ -9,7 +9,7 @@ use prompt_cache_core::{
 };
 use proxy_wasm::types::Status;
 
-use crate::host::{self, HostResult};
+use crate::host::{self, Headers, HostResult};
 
 /// Time an attempt to commit, to refresh the policy or to probe may take, in milliseconds.
 const BACKGROUND_TIMEOUT_MS: u64 = 5_000;
@@ -22,10 +22,10 @@ const JSON: &str = "application/json";
 pub struct TraceHeaders(Vec<(&'static str, String)>);
 
 impl TraceHeaders {
-    /// Reads them from the request in hand.
-    pub fn of_request() -> Self {
+    /// Those among a request's headers.
+    pub fn among(headers: &Headers) -> Self {
         let read = |name: &'static str| {
-            let value = host::request_header(name).ok()??;
+            let value = headers.get(name)?.into_owned();
             Some((name, String::from_utf8(value).ok()?))
         };
         Self(

@@ -66,6 +66,7 @@ impl Exchange {
         shared: Rc<Shared>,
         callout: Callout,
         drop_usage_only: bool,
+        trace: TraceHeaders,
         body: Vec<u8>,
     ) -> Self {
         let lookup = match callout {
@@ -77,7 +78,7 @@ impl Exchange {
                 }
                 Lookup::Inactive
             }
-            Callout::Ask(request) => ask(&shared, request, body),
+            Callout::Ask(request) => ask(&shared, request, trace, body),
         };
         Self {
             shared,
@@ -137,7 +138,7 @@ impl Exchange {
 
     pub fn on_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         self.response
-            .body(size, end_of_stream, self.shared.now_ms())
+            .body(size, end_of_stream, || self.shared.now_ms())
     }
 
     pub fn on_response_trailers(&mut self) -> Action {
@@ -231,8 +232,7 @@ fn filter_state(outcome: Outcome, split: &Split) -> String {
 }
 
 /// Asks by hashes alone.
-fn ask(shared: &Shared, request: ClassifyRequest, body: Vec<u8>) -> Lookup {
-    let trace = TraceHeaders::of_request();
+fn ask(shared: &Shared, request: ClassifyRequest, trace: TraceHeaders, body: Vec<u8>) -> Lookup {
     let deadline_ms = shared.config.classify_deadline_ms;
     let asked_at_ms = shared.now_ms();
     let sent = callout::classify(&shared.config, &request, None, &trace, deadline_ms);

@@ -4,20 +4,43 @@
 //! in which it may be called; callers keep to it by their own state. Getters use the byte
 //! variants, because the string ones panic on values that are not UTF-8.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use proxy_wasm::{
     hostcalls,
-    types::{BufferType, MapType, MetricType, Status},
+    types::{BufferType, Bytes, MapType, MetricType, Status},
 };
 
 /// A host call that failed, with Envoy's status.
 pub type HostResult<T> = Result<T, Status>;
 
-/// A request header; several of the same name come joined by commas. Any time before the
-/// request's headers are forwarded, and afterwards as long as the stream lives.
-pub fn request_header(name: &str) -> HostResult<Option<Vec<u8>>> {
-    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
+/// All headers of one message. Read at once: a getter for each name would enter Envoy, and Envoy
+/// the VM again to allocate the value, as often as there are names.
+#[derive(Debug, Default)]
+pub struct Headers(Vec<(String, Bytes)>);
+
+impl Headers {
+    /// The value of a header; several of the same name come joined by commas.
+    pub fn get(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let named = self.0.iter().filter(|(n, _)| n == name);
+        let mut values = named.map(|(_, value)| value.as_slice());
+        let first = values.next()?;
+        let Some(second) = values.next() else {
+            return Some(Cow::Borrowed(first));
+        };
+        let all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
+        Some(Cow::Owned(all.join(&b',')))
+    }
+
+    /// Whether there is such a header.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
+    }
+}
+
+/// The request's headers, in their callback.
+pub fn request_headers() -> HostResult<Headers> {
+    hostcalls::get_map_bytes(MapType::HttpRequestHeaders).map(Headers)
 }
 
 /// Replaces a request header, while the headers are held.
@@ -30,9 +53,9 @@ pub fn remove_request_header(name: &str) -> HostResult<()> {
     hostcalls::remove_map_value(MapType::HttpRequestHeaders, name)
 }
 
-/// A response header, from the response-headers callback on.
-pub fn response_header(name: &str) -> HostResult<Option<Vec<u8>>> {
-    hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, name)
+/// The response's headers, in their callback.
+pub fn response_headers() -> HostResult<Headers> {
+    hostcalls::get_map_bytes(MapType::HttpResponseHeaders).map(Headers)
 }
 
 /// Removes a response header, in the response-headers callback.

@@ -9,7 +9,12 @@ use prompt_cache_core::{
     wire::Fingerprint,
 };
 
-use crate::{exchange::Exchange, host, shared::Shared};
+use crate::{
+    callout::TraceHeaders,
+    exchange::Exchange,
+    host::{self, Headers},
+    shared::Shared,
+};
 
 /// What became of a request whose body is whole.
 pub enum Forwarded {
@@ -21,11 +26,32 @@ pub enum Forwarded {
     Unread,
 }
 
+/// What is kept of a request's headers until its body is whole.
+#[derive(Debug)]
+pub struct Sender {
+    principal: Option<Fingerprint>,
+    trace: TraceHeaders,
+    accepts_encodings: bool,
+    transfer_encoding: bool,
+}
+
+impl Sender {
+    /// Reads them.
+    pub fn of(config: &FilterConfig, headers: &Headers) -> Self {
+        Self {
+            principal: principal(config, headers),
+            trace: TraceHeaders::among(headers),
+            accepts_encodings: headers.has("accept-encoding"),
+            transfer_encoding: headers.has("transfer-encoding"),
+        }
+    }
+}
+
 /// The fingerprint of the first credential that is present.
-pub fn principal(config: &FilterConfig) -> Option<Fingerprint> {
+fn principal(config: &FilterConfig, headers: &Headers) -> Option<Fingerprint> {
     let key = config.fingerprint_key.as_bytes();
     let header = |name: &str| {
-        let value = host::request_header(name).ok()??;
+        let value = headers.get(name)?;
         Some(value.trim_ascii().to_vec()).filter(|value| !value.is_empty())
     };
     config.principal.iter().find_map(|source| match source {
@@ -52,9 +78,9 @@ fn named(kind: &str, name: &str, value: &[u8]) -> Vec<u8> {
 }
 
 /// True if `content-length` already says that the body is over the limit.
-pub fn declared_too_large(config: &FilterConfig) -> bool {
+pub fn declared_too_large(config: &FilterConfig, headers: &Headers) -> bool {
     let declared = || {
-        let value = host::request_header("content-length").ok()??;
+        let value = headers.get("content-length")?;
         std::str::from_utf8(&value).ok()?.trim().parse::<u64>().ok()
     };
     declared().is_some_and(|bytes| bytes > config.max_request_bytes as u64)
@@ -82,11 +108,7 @@ fn respond_400(body: &[u8]) {
 }
 
 /// Plans the request whose whole body Envoy holds, and carries the plan out.
-pub fn forward(
-    shared: &Rc<Shared>,
-    principal: Option<Fingerprint>,
-    body_bytes: usize,
-) -> Forwarded {
+pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwarded {
     let Ok(body) = host::request_body(body_bytes) else {
         return Forwarded::Unread;
     };
@@ -95,7 +117,7 @@ pub fn forward(
         &PlanContext {
             config: &shared.config,
             policy: &shared.policy.borrow(),
-            principal,
+            principal: sender.principal,
             callouts_allowed: shared.breaker.borrow().is_closed(),
         },
     );
@@ -107,7 +129,7 @@ pub fn forward(
         }
     };
     shared.metrics.marker_request(forward.marked);
-    let edited = edit(shared, &forward);
+    let edited = edit(shared, &sender, &forward);
     let Forward {
         drop_usage_only,
         callout,
@@ -118,14 +140,16 @@ pub fn forward(
         Rc::clone(shared),
         callout,
         edited && drop_usage_only,
+        sender.trace,
         body,
     ))
 }
 
 /// Edits headers and body as planned. False if the body could not be replaced.
-fn edit(shared: &Shared, forward: &Forward) -> bool {
+fn edit(shared: &Shared, sender: &Sender, forward: &Forward) -> bool {
     use prompt_cache_core::edge::Callout;
-    if !matches!(forward.callout, Callout::Inactive(_)) || forward.drop_usage_only {
+    let reads = !matches!(forward.callout, Callout::Inactive(_)) || forward.drop_usage_only;
+    if reads && sender.accepts_encodings {
         let _ = host::remove_request_header("accept-encoding");
     }
     if let (Some(name), Some(hash)) = (&shared.config.prefix_hash_header, forward.routing_hash) {
@@ -137,6 +161,8 @@ fn edit(shared: &Shared, forward: &Forward) -> bool {
     if host::set_request_body(body).is_err() {
         return false;
     }
-    let _ = host::remove_request_header("transfer-encoding");
+    if sender.transfer_encoding {
+        let _ = host::remove_request_header("transfer-encoding");
+    }
     host::set_request_header("content-length", &body.len().to_string()).is_ok()
 }

@@ -114,7 +114,8 @@ impl Response {
     /// The response's headers: decides whether it is rewritten. Returns why not, if that is
     /// worth counting.
     pub fn headers(&mut self, expected: &Expected, end_of_stream: bool) -> Option<Bypass> {
-        let header = |name| host::response_header(name).ok().flatten();
+        let headers = host::response_headers().unwrap_or_default();
+        let header = |name| headers.get(name);
         self.success = header(":status").is_some_and(|s| s.len() == 3 && s.starts_with(b"2"));
         self.state = State::Passing {
             complete: end_of_stream,
@@ -145,7 +146,7 @@ impl Response {
         } else {
             Place::Unframed
         };
-        for name in BODY_HEADERS {
+        for name in BODY_HEADERS.iter().filter(|name| headers.has(name)) {
             let _ = host::remove_response_header(name);
         }
         let options = RewriteOptions {
@@ -168,7 +169,7 @@ impl Response {
     }
 
     /// A body callback.
-    pub fn body(&mut self, size: usize, end_of_stream: bool, now_ms: u64) -> Action {
+    pub fn body(&mut self, size: usize, end_of_stream: bool, now_ms: impl Fn() -> u64) -> Action {
         match &mut self.state {
             State::Ahead => Action::Continue,
             State::Passing { complete } => {
@@ -275,7 +276,7 @@ impl Response {
 }
 
 impl Rewriting {
-    fn body(&mut self, size: usize, end_of_stream: bool, now_ms: u64) -> Action {
+    fn body(&mut self, size: usize, end_of_stream: bool, now_ms: impl Fn() -> u64) -> Action {
         let fresh_bytes = size.saturating_sub(self.paused_bytes);
         let Ok(chunk) = host::response_body(self.paused_bytes, fresh_bytes) else {
             return Action::Continue;
@@ -312,7 +313,7 @@ impl Rewriting {
 
     fn trailers(&mut self, now_ms: u64) -> Action {
         self.end();
-        self.note_hold(now_ms);
+        self.note_hold(|| now_ms);
         let to_write = !self.released.is_empty() || self.rewriter.held_bytes() > 0;
         if to_write && self.paused_bytes == 0 {
             // Nothing under a pause, nothing can be written any more.
@@ -365,16 +366,16 @@ impl Rewriting {
         let at_end = self.rewriter.at_end();
         // Nobody reads half a JSON document.
         let free = self.released.is_empty() || self.kind == BodyKind::Json;
-        let bytes_max = match self.place {
-            Place::Vm => return false,
-            Place::Unframed | Place::Announced if at_end => PAUSED_END_BYTES_MAX,
-            Place::Chunked | Place::Unframed | Place::Announced => PAUSED_PIECE_BYTES_MAX,
+        let bytes_max = if at_end {
+            PAUSED_END_BYTES_MAX
+        } else {
+            PAUSED_PIECE_BYTES_MAX
         };
-        let pauses = match self.place {
-            Place::Vm => false,
-            Place::Chunked => at_end && free,
-            Place::Unframed => at_end || free,
-            Place::Announced => true,
+        let (pauses, bytes_max) = match self.place {
+            Place::Vm => (false, 0),
+            Place::Chunked => (at_end && free, PAUSED_PIECE_BYTES_MAX),
+            Place::Unframed => (at_end || free, bytes_max),
+            Place::Announced => (true, bytes_max),
         };
         pauses && size <= bytes_max
     }
@@ -389,9 +390,10 @@ impl Rewriting {
         }
     }
 
-    fn note_hold(&mut self, now_ms: u64) {
+    /// Reads the clock, a host call, only where a hold begins.
+    fn note_hold(&mut self, now_ms: impl Fn() -> u64) {
         if matches!(self.hold, Hold::Never) && self.rewriter.waiting() {
-            self.hold = Hold::Since(now_ms);
+            self.hold = Hold::Since(now_ms());
         }
     }
 

@@ -5,13 +5,18 @@
 
 use std::{mem, rc::Rc};
 
-use prompt_cache_core::{edge::is_chat_completions, wire::Fingerprint};
+use prompt_cache_core::edge::is_chat_completions;
 use proxy_wasm::{
     traits::{Context, HttpContext},
     types::Action,
 };
 
-use crate::{exchange::Exchange, host, request, shared::Shared};
+use crate::{
+    exchange::Exchange,
+    host,
+    request::{self, Sender},
+    shared::Shared,
+};
 
 /// One stream of the filter.
 pub struct Stream {
@@ -23,10 +28,7 @@ enum Phase {
     /// Not ours, or no longer: everything passes.
     Untouched,
     /// The request's headers are held until its body is whole.
-    Collecting {
-        principal: Option<Fingerprint>,
-        body_bytes: usize,
-    },
+    Collecting { sender: Sender, body_bytes: usize },
     /// The request went to the upstream.
     Forwarded(Box<Exchange>),
 }
@@ -42,17 +44,10 @@ impl Stream {
     /// The end of the request's body: plan it, edit it, let it go.
     fn forward(&mut self) -> Action {
         let phase = mem::replace(&mut self.phase, Phase::Untouched);
-        let (
-            Some(shared),
-            Phase::Collecting {
-                principal,
-                body_bytes,
-            },
-        ) = (&self.shared, phase)
-        else {
+        let (Some(shared), Phase::Collecting { sender, body_bytes }) = (&self.shared, phase) else {
             return Action::Continue;
         };
-        match request::forward(shared, principal, body_bytes) {
+        match request::forward(shared, sender, body_bytes) {
             request::Forwarded::Passed(exchange) => {
                 self.phase = Phase::Forwarded(Box::new(exchange));
                 Action::Continue
@@ -76,26 +71,24 @@ impl HttpContext for Stream {
         let Some(shared) = &self.shared else {
             return Action::Continue;
         };
-        let header = |name| {
-            host::request_header(name)
-                .ok()
-                .flatten()
-                .unwrap_or_default()
-        };
-        if end_of_stream || !is_chat_completions(&header(":method"), &header(":path")) {
+        if end_of_stream {
+            return Action::Continue;
+        }
+        let headers = host::request_headers().unwrap_or_default();
+        let header = |name| headers.get(name).unwrap_or_default();
+        if !is_chat_completions(&header(":method"), &header(":path")) {
             return Action::Continue;
         }
         #[cfg(feature = "trap")]
         if !header("x-prompt-cache-trap").is_empty() {
             std::process::abort();
         }
-        if request::declared_too_large(&shared.config) {
+        if request::declared_too_large(&shared.config, &headers) {
             request::refuse_size(shared);
             return Action::Pause;
         }
-        let principal = request::principal(&shared.config);
         self.phase = Phase::Collecting {
-            principal,
+            sender: Sender::of(&shared.config, &headers),
             body_bytes: 0,
         };
         Action::Pause

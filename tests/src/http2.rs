@@ -18,6 +18,8 @@ use crate::{
     http::{Headers, Request},
 };
 
+/// Size of a last frame that carries data.
+const LAST_FRAME_BYTES: usize = 1000;
 /// Requests that wait to be looked at.
 const BACKLOG: usize = 64;
 
@@ -76,6 +78,18 @@ impl Upload {
             }
         }
         true
+    }
+
+    /// Sends `bytes`, of which the last frame ends the body.
+    pub async fn end_with(mut self, bytes: &[u8]) -> Response {
+        let (head, last) = bytes.split_at(bytes.len().saturating_sub(LAST_FRAME_BYTES));
+        if self.data(head).await {
+            self.body.reserve_capacity(last.len());
+            // Queued until there is room for it.
+            let last = Bytes::copy_from_slice(last);
+            let _ = self.body.send_data(last, true);
+        }
+        self.finish().await
     }
 
     /// Ends the body with an empty frame.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::pin::pin;
+
 use prompt_cache_e2e::{
+    client::Response,
     http::Request,
     http2::{Http2Upstream, Upload},
     world::{
@@ -10,7 +13,7 @@ use prompt_cache_e2e::{
         marked_stream, sized,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MIB: usize = 1024 * 1024;
 
@@ -21,10 +24,26 @@ fn without_marker(body: &Value) -> Value {
     body
 }
 
+/// Lets the upstream answer the upload that `response` finishes.
+async fn exchange(
+    world: &mut World,
+    response: impl Future<Output = Response>,
+) -> (Response, Request) {
+    let mut response = pin!(response);
+    let call = tokio::select! {
+        early = &mut response => panic!("answered early: {} {}", early.status, early.text()),
+        call = world.upstream.next() => call,
+    };
+    let seen = call.request.clone();
+    call.json(200, completion(5000).to_string()).await;
+    (response.await, seen)
+}
+
 /// Whether the filter is told the length, and how the body ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Length,
+    LastFrame,
     EmptyFrame,
     Trailers,
 }
@@ -33,7 +52,12 @@ enum Shape {
 async fn from_the_client_in_every_shape() {
     let mut world = World::start().await;
     let mut written = 0;
-    for shape in [Shape::Length, Shape::EmptyFrame, Shape::Trailers] {
+    for shape in [
+        Shape::Length,
+        Shape::LastFrame,
+        Shape::EmptyFrame,
+        Shape::Trailers,
+    ] {
         let body = marked(&long_prefix("http2"));
         let mut request = chat("a", &body);
         if shape == Shape::Length {
@@ -41,23 +65,24 @@ async fn from_the_client_in_every_shape() {
             request = request.header("content-length", &length);
         }
         let mut upload = Upload::start(world.envoy.listener(), &request).await;
-        for piece in request.body.chunks(500) {
+        let (pieces, last) = request.body.split_at(request.body.len() - 500);
+        for piece in pieces.chunks(500) {
             assert!(upload.data(piece).await);
         }
         let response = async {
-            if shape == Shape::Trailers {
-                upload.end_with_trailers(&[("x-checksum", "1")]).await
-            } else {
-                upload.end().await
+            match shape {
+                Shape::LastFrame => upload.end_with(last).await,
+                Shape::Length | Shape::EmptyFrame => {
+                    upload.data(last).await;
+                    upload.end().await
+                }
+                Shape::Trailers => {
+                    upload.data(last).await;
+                    upload.end_with_trailers(&[("x-checksum", "1")]).await
+                }
             }
         };
-        let upstream = async {
-            let call = world.upstream.next().await;
-            let seen = call.request.clone();
-            call.json(200, completion(5000).to_string()).await;
-            seen
-        };
-        let (response, seen) = tokio::join!(response, upstream);
+        let (response, seen) = exchange(&mut world, response).await;
         assert_eq!(seen.json(), without_marker(&body), "{shape:?}");
         let length = seen.body.len().to_string();
         assert_eq!(seen.headers.get("content-length"), Some(&*length));
@@ -86,14 +111,8 @@ async fn without_a_body() {
                 upload.end().await
             }
         };
-        let upstream = async {
-            let call = world.upstream.next().await;
-            let seen = call.request.clone();
-            call.json(400, r#"{"error":"no body"}"#).await;
-            seen
-        };
-        let (response, seen) = tokio::join!(response, upstream);
-        assert_eq!((response.status, seen.body.len()), (400, 0));
+        let (response, seen) = exchange(&mut world, response).await;
+        assert_eq!((response.status, seen.body.len()), (200, 0));
     }
 }
 
@@ -152,7 +171,7 @@ async fn to_the_upstream() {
     }
 }
 
-/// The limit is the same as over HTTP/1, although Envoy counts the buffer by stream windows here.
+/// The limit is the same as over HTTP/1, although Envoy derives it from the stream's window here.
 #[tokio::test]
 async fn the_shipped_limit_from_both_sides() {
     const SHIPPED: usize = 32 * MIB;
@@ -164,26 +183,82 @@ async fn the_shipped_limit_from_both_sides() {
             upload.data(&request.body).await;
             upload.end().await
         };
-        let upstream = async {
-            let call = world.upstream.next().await;
-            let seen = call.request.clone();
-            call.json(200, completion(5000).to_string()).await;
-            seen
-        };
-        let (response, seen) = tokio::join!(response, upstream);
+        let (response, seen) = exchange(&mut world, response).await;
         assert_eq!(response.status, 200, "{size}: {}", response.text());
         assert!(seen.body == request.body, "{size}: {}", seen.body.len());
     }
     let over = Request::post(CHAT, sized(SHIPPED + 1, false));
     let length = over.body.len().to_string();
-    for request in [over.clone().header("content-length", &length), over] {
-        let mut upload = Upload::start(world.envoy.listener(), &request).await;
-        upload.data(&request.body).await;
-        let response = upload.end().await;
-        assert_eq!(response.status, 400, "{}", response.text());
-        assert_eq!(response.json()["error"]["code"], "body_read_failed");
+    let declared = over.clone().header("content-length", &length);
+    let mut upload = Upload::start(world.envoy.listener(), &declared).await;
+    upload.data(&over.body).await;
+    let response = upload.end().await;
+    assert_eq!(response.status, 400, "{}", response.text());
+    assert_eq!(response.json()["error"]["code"], "body_read_failed");
+    // Without a length Envoy finds out first.
+    let mut upload = Upload::start(world.envoy.listener(), &over).await;
+    upload.data(&over.body).await;
+    assert_eq!(upload.end().await.status, 413);
+    world.upstream.assert_untouched();
+}
+
+/// A limit as small as an edge proxy's: the byte that is too many may be the one that ends the
+/// body, and the filter acts on a whole that Envoy has already given up.
+#[tokio::test]
+async fn a_small_limit_from_both_sides() {
+    const MAX: usize = 100_000;
+    let mut world = World::with(Options {
+        buffer_bytes_max: Some(MAX as u64),
+        plugin: json!({"max_request_bytes": MAX}),
+        ..Options::default()
+    })
+    .await;
+    small_limit(&mut world, MAX, &[400, 413]).await;
+    // Envoy's limit below the filter's.
+    let mut world = World::with(Options {
+        buffer_bytes_max: Some(MAX as u64),
+        ..Options::default()
+    })
+    .await;
+    small_limit(&mut world, MAX, &[413]).await;
+}
+
+async fn small_limit(world: &mut World, max: usize, statuses: &[u16]) {
+    let address = world.envoy.listener();
+    let sized = |bytes: usize, stream: bool| {
+        let mut body = marked_stream(&long_prefix("small limit"));
+        body["stream"] = stream.into();
+        body["user"] = "".into();
+        let missing = bytes - body.to_string().len();
+        body["user"] = "x".repeat(missing).into();
+        chat("a", &body)
+    };
+    for (bytes, stream) in [(max, false), (max, true), (max - 1, true)] {
+        let request = sized(bytes, stream);
+        let upload = Upload::start(address, &request).await;
+        let (response, seen) = exchange(world, upload.end_with(&request.body)).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(seen.json()["user"], request.json()["user"]);
+    }
+    for bytes in [max + 1, max + 500, max * 2] {
+        for stream in [false, true] {
+            let request = sized(bytes, stream);
+            let upload = Upload::start(address, &request).await;
+            let response = upload.end_with(&request.body).await;
+            assert!(statuses.contains(&response.status), "{}", response.text());
+            let mut upload = Upload::start(address, &request).await;
+            upload.data(&request.body).await;
+            let response = upload.end_with_trailers(&[("x-checksum", "1")]).await;
+            assert!(statuses.contains(&response.status), "{}", response.text());
+        }
     }
     world.upstream.assert_untouched();
+    world.await_idle().await;
+    // Nothing of it broke the VM.
+    let request = sized(max, false);
+    let upload = Upload::start(address, &request).await;
+    let (response, _) = exchange(world, upload.end_with(&request.body)).await;
+    assert!(cache_of(&response.usage()).total() > 1024);
 }
 
 /// The stream is taken back, then the connection breaks; what follows is as good as ever.

@@ -77,6 +77,23 @@ fn valid(text: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
 }
 
+/// Deepest nesting that is followed in a JSON body.
+const DEPTH_MAX: usize = 128;
+
+fn depth(node: &Node) -> usize {
+    match node {
+        Node::Object(members) => 1 + members.iter().map(|it| depth(&it.2)).max().unwrap_or(0),
+        Node::Array(items) => 1 + items.iter().map(|it| depth(&it.1)).max().unwrap_or(0),
+        Node::Scalar => 0,
+    }
+}
+
+/// Whether a body is read as JSON. Of another one, whether an error was noted before it broke is
+/// not specified.
+pub fn readable(body: &[u8]) -> bool {
+    valid(body) && depth(&node(body, &mut 0).1) <= DEPTH_MAX
+}
+
 fn blanks(text: &[u8], at: &mut usize) {
     while matches!(text[*at], b' ' | b'\n' | b'\r' | b'\t') {
         *at += 1;
@@ -315,7 +332,7 @@ fn edit_text(
 fn json(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut Observed) {
     // `error` is noted as it passes, even where the body turns out not to be JSON: tests look
     // at it for valid bodies only.
-    let Some(members) = object(body) else {
+    let Some(members) = object(body).filter(|_| readable(body)) else {
         seen.body = body.to_vec();
         return;
     };
@@ -339,7 +356,7 @@ fn json(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mut O
 /// objects edited, and was hit by one behind them, from which on all pass. What is no JSON may
 /// have been edited before it turned out to be none.
 pub fn may_be_capped(found: &Observed, body: &[u8], o: RewriteOptions, answer: Answer) -> bool {
-    let Some(members) = object(body) else {
+    let Some(members) = object(body).filter(|_| readable(body)) else {
         return found.body == body || found.shown.is_some() || o.scrub;
     };
     let edited = |most| edit_text(body, o, answer, most, &mut Observed::nothing()).0;

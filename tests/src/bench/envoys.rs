@@ -13,7 +13,7 @@ use prompt_cache_e2e::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::{cpu::cpu_ns, vm};
+use crate::{Settings, cpu::cpu_ns, vm};
 
 /// How long an Envoy may take to listen, and its filter to know the models.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -31,10 +31,18 @@ pub enum Variant {
     Buffer,
     /// The filter.
     Filter,
+    /// Another build of it, to see what a change is worth.
+    Other,
 }
 
 impl Variant {
-    pub const ALL: [Self; 4] = [Self::Alone, Self::Noop, Self::Buffer, Self::Filter];
+    pub const ALL: [Self; 5] = [
+        Self::Alone,
+        Self::Noop,
+        Self::Buffer,
+        Self::Filter,
+        Self::Other,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +50,7 @@ impl Variant {
             Self::Noop => "noop",
             Self::Buffer => "buffer",
             Self::Filter => "filter",
+            Self::Other => "other",
         }
     }
 }
@@ -60,12 +69,16 @@ impl Envoy {
         layout: &Layout,
         variant: Variant,
         (upstream, index): (SocketAddr, SocketAddr),
-        core: usize,
+        settings: &Settings,
         folder: &Path,
     ) -> Result<Self, String> {
         let folder = folder.join(variant.as_str());
         std::fs::create_dir(&folder).map_err(|e| e.to_string())?;
-        let config = envoy::Config::new(layout.filter(), upstream.into(), index.into());
+        let filter = match (variant, &settings.other_filter) {
+            (Variant::Other, Some(other)) => other.clone(),
+            _ => layout.filter(),
+        };
+        let config = envoy::Config::new(filter, upstream.into(), index.into());
         let rendered = config.render(&layout.standalone())?;
         let mut config: Value = serde_json::from_str(&rendered).map_err(|e| e.to_string())?;
         adapt(&mut config, variant, layout)
@@ -75,7 +88,7 @@ impl Envoy {
         let admin_path = folder.join("envoy-admin-address");
         let mut command = Command::new("taskset");
         command
-            .args(["-c", &core.to_string()])
+            .args(["-c", &settings.envoy_core.to_string()])
             .arg(layout.envoy())
             .arg("--config-path")
             .arg(&path)
@@ -89,7 +102,7 @@ impl Envoy {
                 return Some(Err(process.log_tail()));
             }
             let (admin, listener) = addresses(&admin_path).await?;
-            if variant == Variant::Filter {
+            if matches!(variant, Variant::Filter | Variant::Other) {
                 let loads = stats(&admin)
                     .await?
                     .counter("promptcache_policy_first_loads_total", &[]);
@@ -143,7 +156,7 @@ fn adapt(config: &mut Value, variant: Variant, layout: &Layout) -> Option<()> {
             *wasm.pointer_mut("/configuration/value")? = json!(variant.as_str());
             *wasm.pointer_mut("/vm_config/code/local/filename")? = json!(vm::module(layout));
         }
-        Variant::Filter => {}
+        Variant::Filter | Variant::Other => {}
     }
     Some(())
 }

@@ -35,7 +35,7 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
         let marked = cache == Cache::Hot;
         let prompt = Prompt::new(BODY_BYTES, marked, pace);
         if marked {
-            world.heat(&prompt).await?;
+            world.heat(Variant::Filter, &prompt).await?;
         }
         let mut alone = Connection::open(world.envoy(Variant::Alone)?.listener()).await?;
         let mut filter = Connection::open(world.envoy(Variant::Filter)?.listener()).await?;

@@ -2,7 +2,8 @@
 //! and without the filter under load. Both print Markdown. Started by `./just`, which pins them.
 //!
 //! Settings, from the environment: `BENCH_ROUNDS` (5), `BENCH_SECONDS` of one measurement (2),
-//! `BENCH_ONLY` (of `requests`, `streams`, `latency`; all), `BENCH_ENVOY_CORE` (0).
+//! `BENCH_ONLY` (of `requests`, `streams`, `latency`; all), `BENCH_ENVOY_CORE` (0),
+//! `BENCH_OTHER_FILTER` (absolute path of another build of the filter; none).
 
 mod answer;
 mod client;
@@ -19,7 +20,7 @@ mod upstream;
 mod vm;
 mod world;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use prompt_cache_e2e::{layout::Layout, process::follow_parent};
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub only: Option<String>,
     /// The core that every Envoy runs on.
     pub envoy_core: usize,
+    /// Another build of the filter to run beside this one.
+    pub other_filter: Option<PathBuf>,
 }
 
 // One thread: children are tied to the life of the thread that spawned them, and the load must
@@ -71,6 +74,7 @@ impl Settings {
             seconds: number("BENCH_SECONDS", 2.0)?,
             only: std::env::var("BENCH_ONLY").ok(),
             envoy_core: number("BENCH_ENVOY_CORE", 0)?,
+            other_filter: std::env::var_os("BENCH_OTHER_FILTER").map(PathBuf::from),
         })
     }
 

@@ -32,7 +32,7 @@ struct Load {
     marked: bool,
 }
 
-const LOADS: [Load; 6] = [
+const LOADS: [Load; 9] = [
     Load::new("Envoy alone", Variant::Alone, Cache::Absent, true),
     Load::new(
         "a wasm filter that does nothing",
@@ -49,6 +49,14 @@ const LOADS: [Load; 6] = [
     Load::new("the filter, unmarked", Variant::Filter, Cache::Zero, false),
     Load::new("the filter, hot", Variant::Filter, Cache::Hot, true),
     Load::new("the filter, cold", Variant::Filter, Cache::Cold, true),
+    Load::new(
+        "the other build, unmarked",
+        Variant::Other,
+        Cache::Zero,
+        false,
+    ),
+    Load::new("the other build, hot", Variant::Other, Cache::Hot, true),
+    Load::new("the other build, cold", Variant::Other, Cache::Cold, true),
 ];
 
 /// What one measurement gave, per request.
@@ -76,22 +84,26 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
     );
     println!("| body | | requests/s | Envoy, µs | service, µs | Envoy ÷ alone | both ÷ alone |");
     println!("|--:|---|--:|--:|--:|--:|--:|");
+    let loads: Vec<Load> = LOADS
+        .into_iter()
+        .filter(|load| world.has(load.variant))
+        .collect();
     // Topics that no other request of the run has.
     let topics = Rc::new(Cell::new(1));
     for body_bytes in BODY_BYTES {
-        let mut costs = vec![Vec::new(); LOADS.len()];
+        let mut costs = vec![Vec::new(); loads.len()];
         for round in 0..settings.rounds {
             // Every other round backwards: what drifts does not favour anyone.
-            let mut order: Vec<usize> = (0..LOADS.len()).collect();
+            let mut order: Vec<usize> = (0..loads.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
             for index in order {
-                let cost = measure(world, settings, LOADS[index], body_bytes, &topics).await?;
+                let cost = measure(world, settings, loads[index], body_bytes, &topics).await?;
                 costs[index].push(cost);
             }
         }
-        for (load, of_load) in LOADS.iter().zip(&costs) {
+        for (load, of_load) in loads.iter().zip(&costs) {
             let spread = |value: fn(&Cost) -> f64| Spread::of(of_load.iter().map(value));
             let paired = |value: fn(&Cost) -> f64| {
                 let pairs = of_load.iter().zip(&costs[0]);
@@ -122,7 +134,7 @@ async fn measure(
     let envoy = world.envoy(load.variant)?;
     let prompt = Prompt::new(body_bytes, load.marked, Pace::Json);
     if load.cache == Cache::Hot {
-        world.heat(&prompt).await?;
+        world.heat(load.variant, &prompt).await?;
     }
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {

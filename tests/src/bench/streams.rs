@@ -17,9 +17,12 @@ use crate::{
 
 /// Streams at once.
 const STREAMS: usize = 64;
+/// Pause between the starts of two paced streams: no multiple of the pause between their events.
+const START_INTERVAL: Duration = Duration::from_micros(15_700);
 /// Size of their requests, in bytes.
 const BODY_BYTES: usize = 10_000;
 
+#[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
     variant: Variant,
@@ -27,7 +30,7 @@ struct Load {
     marked: bool,
 }
 
-const LOADS: [Load; 4] = [
+const LOADS: [Load; 5] = [
     Load {
         name: "Envoy alone",
         variant: Variant::Alone,
@@ -52,6 +55,12 @@ const LOADS: [Load; 4] = [
         cache: Cache::Hot,
         marked: true,
     },
+    Load {
+        name: "the other build, hot",
+        variant: Variant::Other,
+        cache: Cache::Hot,
+        marked: true,
+    },
 ];
 
 /// What one measurement gave.
@@ -64,20 +73,26 @@ struct Cost {
 
 pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
     println!("\n## Streams\n\n{STREAMS} at once, {EVENTS} events each.\n");
-    println!("| pace | | Envoy per event, µs | ÷ alone | first event, ms | later than alone, ms |");
+    println!(
+        "| pace | | Envoy per event, µs | ÷ alone | median time to the first event, ms | later than alone, ms |"
+    );
     println!("|---|---|--:|--:|--:|--:|");
+    let loads: Vec<Load> = LOADS
+        .into_iter()
+        .filter(|load| world.has(load.variant))
+        .collect();
     for pace in [Pace::Paced, Pace::Flood] {
-        let mut costs: Vec<Vec<Cost>> = LOADS.iter().map(|_| Vec::new()).collect();
+        let mut costs: Vec<Vec<Cost>> = loads.iter().map(|_| Vec::new()).collect();
         for round in 0..settings.rounds {
-            let mut order: Vec<usize> = (0..LOADS.len()).collect();
+            let mut order: Vec<usize> = (0..loads.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
             for index in order {
-                costs[index].push(measure(world, settings, &LOADS[index], pace).await?);
+                costs[index].push(measure(world, settings, loads[index], pace).await?);
             }
         }
-        for (load, of_load) in LOADS.iter().zip(&costs) {
+        for (load, of_load) in loads.iter().zip(&costs) {
             let pairs = || of_load.iter().zip(&costs[0]);
             println!(
                 "| {} | {} | {:.2} | {} | {} | {} |",
@@ -99,7 +114,7 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
 async fn measure(
     world: &World,
     settings: &Settings,
-    load: &Load,
+    load: Load,
     pace: Pace,
 ) -> Result<Cost, String> {
     let envoy = world.envoy(load.variant)?;
@@ -108,7 +123,7 @@ async fn measure(
     if cache == Cache::Hot {
         // By requests with the same prefix that are answered at once.
         world
-            .heat(&Prompt::new(BODY_BYTES, true, Pace::Short))
+            .heat(load.variant, &Prompt::new(BODY_BYTES, true, Pace::Short))
             .await?;
     }
     let mut connections = Vec::new();
@@ -121,9 +136,11 @@ async fn measure(
     for (index, mut connection) in connections.into_iter().enumerate() {
         let prompt = prompt.clone();
         tasks.spawn_local(async move {
-            // Spread over the interval, so that the events do not come in step.
-            let share = f64::from(u32::try_from(index).unwrap_or(0)) / STREAMS as f64;
-            sleep(EVENT_INTERVAL.mul_f64(share * 8.0)).await;
+            // One after the other, so that neither the first events nor the later ones of all
+            // streams come in step.
+            if pace == Pace::Paced {
+                sleep(START_INTERVAL.mul_f64(index as f64)).await;
+            }
             let mut times: Vec<Times> = Vec::new();
             // Each stream at least once; a paced one outlasts the measurement.
             while times.is_empty() || Instant::now() < end {

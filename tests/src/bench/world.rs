@@ -79,14 +79,11 @@ impl World {
             .ok_or("the index service has ended")?;
         let mut envoys = Vec::new();
         for variant in Variant::ALL {
+            if variant == Variant::Other && settings.other_filter.is_none() {
+                continue;
+            }
             let addresses = (upstream, index.address());
-            let envoy = Envoy::start(
-                layout,
-                variant,
-                addresses,
-                settings.envoy_core,
-                folder.path(),
-            );
+            let envoy = Envoy::start(layout, variant, addresses, settings, folder.path());
             envoys.push((variant, envoy.await?));
         }
         Ok(Self {
@@ -95,6 +92,11 @@ impl World {
             index_pid,
             _folder: folder,
         })
+    }
+
+    /// Whether there is an Envoy of a kind.
+    pub fn has(&self, variant: Variant) -> bool {
+        self.envoys.iter().any(|(v, _)| *v == variant)
     }
 
     /// The Envoy of a kind.
@@ -110,9 +112,9 @@ impl World {
         cpu_ns(self.index_pid)
     }
 
-    /// Sends `prompt` until it is read from the cache.
-    pub async fn heat(&self, prompt: &Prompt) -> Result<(), String> {
-        let mut connection = Connection::open(self.envoy(Variant::Filter)?.listener()).await?;
+    /// Sends `prompt` through an Envoy until it is read from the cache.
+    pub async fn heat(&self, variant: Variant, prompt: &Prompt) -> Result<(), String> {
+        let mut connection = Connection::open(self.envoy(variant)?.listener()).await?;
         connection.exchange(prompt, Cache::Any).await?;
         let mut result = Ok(());
         for _ in 0..HOT_ATTEMPTS_MAX {

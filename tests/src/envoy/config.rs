@@ -25,7 +25,8 @@ pub struct Config {
     pub log_level: &'static str,
     /// Members to set in the plugin's configuration; `null` removes one.
     pub plugin: Value,
-    /// Envoy's own buffer limit, when it is not the shipped one.
+    /// Envoy's own buffer limit, when it is not the shipped one; at least 65,535, the smallest
+    /// HTTP/2 window.
     pub buffer_bytes_max: Option<u64>,
     /// Access log file; the shipped config logs to stdout.
     pub access_log: Option<PathBuf>,
@@ -133,6 +134,10 @@ impl Config {
             set(listener, "/per_connection_buffer_limit_bytes", json!(bytes))?;
         }
         let manager = at(listener, "/filter_chains/0/filters/0/typed_config")?;
+        if let Some(bytes) = self.buffer_bytes_max {
+            let window = "/http2_protocol_options/initial_stream_window_size";
+            set(manager, window, json!(bytes))?;
+        }
         if let Some(path) = &self.access_log {
             let log = at(manager, "/access_log/0")?;
             set(log, "/name", json!("envoy.access_loggers.file"))?;
