@@ -139,7 +139,12 @@ async fn nonsense_from_the_service_changes_nothing() {
 #[tokio::test]
 async fn the_breaker_opens_probes_and_closes() {
     let plugin = json!({"breaker_failures": 2, "breaker_open_ms": 200});
-    let mut world = World::with(with_plugin(plugin)).await;
+    // Each worker has a breaker of its own: with one, every failure counts for the same.
+    let options = Options {
+        concurrency: Some(1),
+        ..with_plugin(plugin)
+    };
+    let mut world = World::with(options).await;
     let request = chat("a", &marked(&long_prefix("down")));
     world.faults.down().await;
     for _ in 0..2 {
