@@ -22,6 +22,8 @@ use crate::{
 /// First pause between two attempts to get the first policy, in milliseconds; doubles up to
 /// `policy_refresh_ms`.
 const POLICY_RETRY_MIN_MS: u64 = 50;
+/// When a policy request counts as lost, in milliseconds: well past the time a callout may take.
+const POLICY_LOST_MS: u64 = 15_000;
 
 /// One plugin configuration on one worker.
 #[derive(Default)]
@@ -139,8 +141,8 @@ impl Running {
         if now_ms < self.policy.due_at_ms {
             return;
         }
-        // Until it is answered; a lost answer asks again after the refresh period.
-        self.policy.due_at_ms = u64::MAX;
+        // Its answer sets the next time; without one it is asked again all the same.
+        self.policy.due_at_ms = now_ms.saturating_add(POLICY_LOST_MS);
         match callout::policy(&self.shared.config, self.policy.etag.as_deref()) {
             Ok(token) => {
                 self.callouts.insert(token, Purpose::Policy);
