@@ -5,6 +5,9 @@
 //! the contract, whatever a store is made of.
 
 pub mod embedded;
+pub mod postgres;
+mod tier;
+mod tls;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;

@@ -10,8 +10,9 @@
 //! the entry or moves its row on. So a read costs no index write.
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, Tier};
+use prompt_cache_core::ledger::LiveEntry;
 
+use crate::store::tier::{tier_code, tier_of};
 use crate::store::{SCOPE_BYTES, Scope};
 
 /// Length of an entry's key.
@@ -59,25 +60,11 @@ pub fn encode(entry: &LiveEntry) -> Value {
 pub fn decode(value: &Value) -> Option<LiveEntry> {
     let (expires_at_ms, rest) = value.split_first_chunk::<8>()?;
     let (tokens, rest) = rest.split_first_chunk::<4>()?;
-    let tier = match rest.first()? {
-        0 => Tier::FiveMinutes,
-        1 => Tier::OneHour,
-        2 => Tier::Day,
-        _ => return None,
-    };
     Some(LiveEntry {
         tokens: u32::from_le_bytes(*tokens),
-        tier,
+        tier: tier_of(*rest.first()?)?,
         expires_at_ms: u64::from_le_bytes(*expires_at_ms),
     })
-}
-
-const fn tier_code(tier: Tier) -> u8 {
-    match tier {
-        Tier::FiveMinutes => 0,
-        Tier::OneHour => 1,
-        Tier::Day => 2,
-    }
 }
 
 /// The row of an entry that expires then.
@@ -112,6 +99,7 @@ fn seconds(count: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use prompt_cache_core::ledger::Tier;
     use proptest::prelude::*;
 
     use super::*;
