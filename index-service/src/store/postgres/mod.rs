@@ -1,13 +1,14 @@
 //! The PostgreSQL store: one table in a schema of its own, shared by any number of processes.
 //!
-//! Every operation is one statement on a pooled connection, hence atomic, and may safely be done
-//! twice. The database is not waited for at the start: the first operation that reaches it runs
+//! An operation is one statement on a pooled connection, hence atomic, and may safely be done
+//! twice; a purge is many, and so is a batch that repeats the key of a write that came too late. The database is not waited for at the start: the first operation that reaches it runs
 //! the migrations.
 
 mod batch;
 mod connection;
 mod migrate;
 mod operations;
+mod upkeep;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
@@ -15,9 +16,15 @@ use prompt_cache_core::ledger::LiveEntry;
 
 use self::batch::{RefreshBatch, rounds};
 use self::connection::Connector;
-use self::operations::{LookUp, Measure, Ping, Sweep, WriteRound};
-use super::{Refresh, Scope, Stats, Store, StoreError, Swept, Write};
+use self::operations::{LookUp, WriteRound};
+use self::upkeep::{Measure, Ping, ReadEpoch, Register, Remove, ReplaceEpoch, Scan, Scopes, Sweep};
+use super::{
+    Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
+};
 use crate::config::PostgresConfig;
+
+/// Entries one step of a purge removes: well within an operation's time.
+const PURGE_STEP_ENTRIES: usize = 5000;
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -66,6 +73,38 @@ impl Store for PostgresStore {
 
     async fn sweep(&self, now_ms: u64, limit: usize) -> Result<Swept, StoreError> {
         self.connector.perform(&Sweep { now_ms, limit }).await
+    }
+
+    async fn register(&self, scopes: &[ScopeInfo]) -> Result<(), StoreError> {
+        self.connector.perform(&Register::new(scopes)).await
+    }
+
+    async fn scopes(&self, from: Cursor, limit: usize) -> Result<Page<ScopeInfo>, StoreError> {
+        self.connector.perform(&Scopes { from, limit }).await
+    }
+
+    async fn purge(&self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        let limit = PURGE_STEP_ENTRIES;
+        let mut removed = 0;
+        loop {
+            let step = self.connector.perform(&Remove { scopes, limit }).await?;
+            if step == 0 {
+                break;
+            }
+            removed += step;
+        }
+        let next = ReplaceEpoch(Epoch::random()?);
+        self.connector.perform(&next).await?;
+        Ok(removed)
+    }
+
+    async fn epoch(&self) -> Result<Epoch, StoreError> {
+        let epoch = self.connector.perform(&ReadEpoch).await?;
+        epoch.ok_or_else(|| StoreError::Failed("the epoch is not one".to_owned()))
+    }
+
+    async fn scan(&self, from: Cursor, limit: usize) -> Result<Page<Write>, StoreError> {
+        self.connector.perform(&Scan { from, limit }).await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

@@ -1,7 +1,7 @@
-//! The statements: each one round trip on a connection that has prepared it.
+//! What requests ask of the database: each one round trip on a connection that has prepared it.
 //!
-//! Rows are locked in the order of their keys, or not waited for at all (the sweep), so that two
-//! operations never wait for each other in a circle.
+//! Rows are locked in the order of their keys, so that two operations never wait for each other in
+//! a circle.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,8 @@ use prompt_cache_core::ledger::LiveEntry;
 use tokio_postgres::{Error, Row};
 
 use super::batch::{RefreshBatch, Round};
+use crate::store::Scope;
 use crate::store::tier::tier_of;
-use crate::store::{Scope, Stats, Swept};
-
-/// Entries up to which `stats` counts; beyond, PostgreSQL's own estimate is used.
-const COUNTED_ENTRIES_MAX: i64 = 10_000;
 
 /// Something to do on a connection. May be done twice, so it must be the same as once.
 pub trait Operation: Sync {
@@ -66,8 +63,9 @@ impl Operation for LookUp<'_> {
     }
 }
 
-/// The entry of a row; one of a tier or a count that this version does not know reads as none.
-fn entry(row: &Row) -> Result<Option<LiveEntry>, Error> {
+/// The entry of a row's columns 1 to 3; one of a tier or a count that this version does not know
+/// reads as none.
+pub fn entry(row: &Row) -> Result<Option<LiveEntry>, Error> {
     let (tokens, tier, expires_at_ms): (i64, i16, i64) =
         (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let tier = u8::try_from(tier).ok().and_then(tier_of);
@@ -161,96 +159,5 @@ impl Operation for RefreshBatch {
             )
             .await?;
         Ok(())
-    }
-}
-
-/// `Store::sweep`: removes what has expired among the rows that are due, and moves the others'
-/// next look on to their expiry. Rows that somebody else holds are left for the next sweep.
-pub struct Sweep {
-    pub now_ms: u64,
-    pub limit: usize,
-}
-
-impl Operation for Sweep {
-    type Answer = Swept;
-
-    async fn run(&self, client: &ClientWrapper) -> Result<Swept, Error> {
-        let statement = client
-            .prepare_cached(
-                "WITH due AS MATERIALIZED (
-                     SELECT scope, hash, expires_at_ms FROM entries
-                     WHERE due_s <= $1::bigint / 1000
-                     ORDER BY due_s LIMIT $2
-                     FOR UPDATE SKIP LOCKED
-                 ), removed AS (
-                     DELETE FROM entries AS e USING due
-                     WHERE e.scope = due.scope AND e.hash = due.hash AND due.expires_at_ms <= $1
-                     RETURNING 1
-                 ), moved AS (
-                     UPDATE entries AS e SET due_s = (due.expires_at_ms + 999) / 1000 FROM due
-                     WHERE e.scope = due.scope AND e.hash = due.hash AND due.expires_at_ms > $1
-                 )
-                 SELECT (SELECT count(*) FROM removed), (SELECT count(*) FROM due)",
-            )
-            .await?;
-        let limit = bigint(self.limit as u64);
-        let row = client
-            .query_one(&statement, &[&bigint(self.now_ms), &limit])
-            .await?;
-        let (removed, found): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(Swept {
-            removed: usize::try_from(removed).unwrap_or_default(),
-            more: found >= limit,
-        })
-    }
-}
-
-/// `Store::stats` without its retries. Counting millions of rows takes seconds, and a scrape
-/// must not.
-pub struct Measure;
-
-impl Operation for Measure {
-    type Answer = Stats;
-
-    async fn run(&self, client: &ClientWrapper) -> Result<Stats, Error> {
-        let statement = client
-            .prepare_cached(
-                "SELECT (SELECT count(*) FROM (SELECT 1 FROM entries LIMIT $1::bigint + 1) AS counted),
-                     greatest(reltuples, 0)::bigint, pg_total_relation_size(oid)
-                 FROM pg_class WHERE oid = 'entries'::regclass",
-            )
-            .await?;
-        let row = client
-            .query_one(&statement, &[&COUNTED_ENTRIES_MAX])
-            .await?;
-        let (counted, estimated, bytes): (i64, i64, i64) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let entries = if counted > COUNTED_ENTRIES_MAX {
-            estimated.max(counted)
-        } else {
-            counted
-        };
-        Ok(Stats {
-            entries: u64::try_from(entries).unwrap_or_default(),
-            disk_bytes: u64::try_from(bytes).unwrap_or_default(),
-            retries: 0,
-        })
-    }
-}
-
-/// `Store::ping`: whether the server takes writes, which a standby does not.
-pub struct Ping;
-
-impl Operation for Ping {
-    type Answer = bool;
-
-    async fn run(&self, client: &ClientWrapper) -> Result<bool, Error> {
-        let statement = client
-            .prepare_cached(
-                "SELECT NOT pg_is_in_recovery()
-                     AND NOT current_setting('transaction_read_only')::boolean",
-            )
-            .await?;
-        client.query_one(&statement, &[]).await?.try_get(0)
     }
 }

@@ -16,3 +16,18 @@ CREATE TABLE entries (
 );
 
 CREATE INDEX entries_due ON entries (due_s);
+
+-- What a scope stands for.
+CREATE TABLE scopes (
+    scope bytea PRIMARY KEY,
+    account bytea NOT NULL,
+    model text NOT NULL,
+    tokenizer_version text NOT NULL
+);
+
+-- One row. A new ledger has an epoch of its own.
+CREATE TABLE epoch (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    value bytea NOT NULL
+);
+INSERT INTO epoch (value) VALUES (decode(replace(gen_random_uuid()::text, '-', ''), 'hex'));
