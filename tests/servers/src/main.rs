@@ -1,10 +1,12 @@
 //! `with-stores COMMAND…`: starts PostgreSQL, Redis and a three-node Redis Cluster, runs the
 //! command with their URLs in the environment, ends the servers, and exits like the command.
+//! `with-stores --check` only says whether everything for that is installed.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
 
 use prompt_cache_test_servers::postgres::Postgres;
+use prompt_cache_test_servers::process::find;
 use prompt_cache_test_servers::redis::{Cluster, Redis};
 
 /// Exit code when something to run is missing.
@@ -13,17 +15,22 @@ const EXIT_MISSING: u8 = 3;
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let Some(program) = words.next() else {
-        eprintln!("usage: with-stores COMMAND [ARGUMENT…]");
+        eprintln!("usage: with-stores --check | COMMAND [ARGUMENT…]");
         return ExitCode::from(2);
     };
     for (name, is_installed) in [
         ("PostgreSQL", Postgres::is_installed()),
-        ("Redis or Valkey", Redis::is_installed()),
+        ("Redis", Redis::is_installed()),
+        ("openssl", find(&["openssl"], &[]).is_some()),
+        ("setpriv", find(&["setpriv"], &[]).is_some()),
     ] {
         if !is_installed {
-            eprintln!("with-stores: {name} is not installed");
+            eprintln!("{name} is not installed");
             return ExitCode::from(EXIT_MISSING);
         }
+    }
+    if program == "--check" {
+        return ExitCode::SUCCESS;
     }
     let postgres = Postgres::start();
     let redis = Redis::start();
