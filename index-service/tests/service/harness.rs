@@ -15,6 +15,7 @@ use prompt_cache_core::wire::{
     Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch, Fingerprint,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
 };
+use prompt_cache_index::accounts::{FileSource, look};
 use prompt_cache_index::clock::ManualClock;
 use prompt_cache_index::config::{Config, StoreConfig};
 use prompt_cache_index::state::Service;
@@ -259,6 +260,11 @@ impl Running {
     /// Returns when all refreshes of earlier classifications are stored.
     pub fn flush(&self) {
         self.runtime.block_on(self.service.refreshes.flush());
+    }
+
+    /// One look at an accounts source, as the reloader does; whether it failed.
+    pub fn look(&self, source: &mut FileSource) -> bool {
+        self.runtime.block_on(look(&self.service, source, false))
     }
 
     /// Purges the store itself, as another replica would.
