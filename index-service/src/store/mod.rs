@@ -8,6 +8,7 @@ pub mod embedded;
 mod epoch;
 mod page;
 pub mod postgres;
+pub mod redis;
 mod scope;
 mod tier;
 mod tls;

@@ -111,9 +111,29 @@ fn postgres() -> (Arc<dyn Store>, ()) {
     ))
 }
 
+fn redis(servers: &str) -> (Arc<dyn Store>, ()) {
+    let prefix = fresh_name();
+    configured(&format!(
+        "{{redis: {{{servers}, key_prefix: {prefix}, operation_timeout_ms: 30000, \
+         connect_timeout_ms: 30000}}}}"
+    ))
+}
+
 conformance_with_sweeps!([cfg(test)] embedded, super::embedded());
 conformance_with_sweeps!(
     [ignore = "needs a PostgreSQL server: ./just test-stores"]
     postgres,
     super::postgres()
+);
+conformance_of_all!(
+    [ignore = "needs a Redis server: ./just test-stores"]
+    redis,
+    super::redis("url_env: TEST_REDIS_URL"),
+    []
+);
+conformance_of_all!(
+    [ignore = "needs a Redis Cluster: ./just test-stores"]
+    redis_cluster,
+    super::redis("url_env: TEST_REDIS_CLUSTER_URLS, cluster: true"),
+    []
 );

@@ -6,7 +6,7 @@
 //! all of a transaction or nothing of it.
 
 mod file;
-mod record;
+pub(super) mod record;
 mod scan;
 mod writer;
 
