@@ -70,6 +70,8 @@ label! {
         Failed,
         /// It took too long.
         Timeout,
+        /// The text was larger than its tokenizer takes.
+        TooLarge,
         /// Too many were waiting.
         Busy,
     }
