@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
+use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
@@ -19,6 +20,7 @@ use crate::registry::Registry;
 use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
+use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
 use crate::{http, server, sweep};
 
@@ -72,6 +74,12 @@ pub fn assemble(
         announcer: Announcer::default(),
         registry: Registry::default(),
         principals: Principals::new(config.principals.clone()),
+        memory: Memory::new(),
+        drift: Drift::new(
+            config.drift,
+            config.models.iter().map(|model| model.model.as_str()),
+            &metrics,
+        ),
         pool: Pool::new(
             limits.tokenize_concurrency_max,
             limits.tokenize_queue_max,

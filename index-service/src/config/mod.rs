@@ -34,6 +34,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// Who may cache.
     pub principals: PrincipalsConfig,
+    /// What counts above the upstream's lead to.
+    pub drift: DriftConfig,
     /// Caps and deadlines.
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
@@ -100,6 +102,15 @@ pub enum PrincipalsConfig {
     Any,
     /// Only these; others are inactive.
     Known(HashSet<Fingerprint>),
+}
+
+/// When a model's counts have drifted, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriftConfig {
+    /// Thousandths: our count of a prompt over the upstream's, above which counts have drifted.
+    pub max_ratio_permille: u32,
+    /// Write nothing for a model whose counts have drifted.
+    pub stop_writes: bool,
 }
 
 /// Caps and deadlines of the HTTP side.

@@ -6,9 +6,9 @@ use std::path::Path;
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::raw::{Raw, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
 use super::{
-    AuthToken, Config, ConfigError, EmbeddedConfig, Limits, LogConfig, ModelConfig,
+    AuthToken, Config, ConfigError, DriftConfig, EmbeddedConfig, Limits, LogConfig, ModelConfig,
     PrincipalsConfig, StoreConfig,
 };
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
@@ -61,6 +61,7 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         }),
         models: models(raw.models)?,
         principals: principals(raw.unknown_principal, &raw.principals)?,
+        drift: drift(&raw.drift)?,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
         log: LogConfig {
@@ -192,6 +193,17 @@ fn principals(
         }
     }
     Ok(PrincipalsConfig::Known(known))
+}
+
+fn drift(raw: &RawDrift) -> Result<DriftConfig, Invalid> {
+    if !(1.0..=10.0).contains(&raw.max_ratio) {
+        let reason = format!("{} is not between 1 and 10", raw.max_ratio);
+        return Err(invalid("drift.max_ratio", reason));
+    }
+    Ok(DriftConfig {
+        max_ratio_permille: (raw.max_ratio * 1000.0).round() as u32,
+        stop_writes: raw.stop_writes,
+    })
 }
 
 fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {

@@ -4,6 +4,7 @@
 //! already knows, so that text is tokenized once in its life.
 
 mod encodings;
+pub mod memory;
 pub mod pool;
 mod prompt;
 pub mod tokenizer;

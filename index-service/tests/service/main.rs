@@ -9,6 +9,7 @@
 
 mod classification;
 mod commits;
+mod counting;
 mod faults;
 mod harness;
 mod http;
