@@ -163,6 +163,9 @@ impl Exchange {
         if let Some(held_ms) = held_ms.or(in_time.then_some(0)) {
             metrics.terminal_hold_ms.record(held_ms);
         }
+        if let Some(bytes) = response.held_bytes() {
+            metrics.held_bytes.record(bytes);
+        }
         match lookup {
             Lookup::Asking(asking) => {
                 settled(&shared, &asking, ClassifyOutcome::Abandoned);

@@ -104,7 +104,7 @@ impl Labelled {
     }
 }
 
-/// A histogram of milliseconds.
+/// A histogram of milliseconds or bytes.
 #[derive(Debug)]
 pub struct Histogram(Option<u32>);
 
@@ -148,6 +148,7 @@ pub struct Metrics {
     classify: Labelled,
     pub classify_duration_ms: Histogram,
     pub terminal_hold_ms: Histogram,
+    pub held_bytes: Histogram,
     pub read_input_tokens: Counter,
     creation_input_tokens: Labelled,
     commit: Labelled,
@@ -185,6 +186,7 @@ impl Metrics {
             ),
             classify_duration_ms: Histogram::define("classify_duration_ms"),
             terminal_hold_ms: Histogram::define("terminal_hold_ms"),
+            held_bytes: Histogram::define("held_bytes"),
             read_input_tokens: Counter::define("read_input_tokens_total"),
             creation_input_tokens: Labelled::define(
                 "creation_input_tokens_total",
