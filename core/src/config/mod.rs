@@ -127,6 +127,8 @@ impl Default for FilterConfig {
 
 impl FilterConfig {
     /// Reads and validates the plugin's JSON. The error names the first offending key.
+    // Inline: compiled where it is called, for size, not as fast as the rest of `core`.
+    #[inline]
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let config: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {

@@ -16,6 +16,8 @@ pub enum PolicyView {
 
 impl PolicyView {
     /// Reads a policy answer; `None` if it is not one of this version.
+    // Inline: compiled where it is called, for size, not as fast as the rest of `core`.
+    #[inline]
     pub fn parse(json: &[u8]) -> Option<Self> {
         let policy: Policy = serde_json::from_slice(json).ok()?;
         if policy.v != WIRE_VERSION || policy.models.iter().any(|m| m.tiers.is_empty()) {
