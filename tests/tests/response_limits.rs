@@ -18,6 +18,10 @@ use serde_json::{Value, json};
 
 const LIMIT: &str = "/static_resources/listeners/0/per_connection_buffer_limit_bytes";
 const MIB: usize = 1 << 20;
+/// What the VM may take for a response of 20 MiB: what Envoy reads at once, a few times.
+const VM_PAGES_MAX: u64 = (8 * MIB / PAGE_BYTES) as u64;
+/// A page of the VM's linear memory.
+const PAGE_BYTES: usize = 64 << 10;
 
 fn with_envoys_default_limit(plugin: Value) -> Options {
     Options {
@@ -30,7 +34,12 @@ fn with_envoys_default_limit(plugin: Value) -> Options {
 #[tokio::test]
 async fn a_json_body_of_20_mib_with_envoys_default_limits() {
     for protocol in Protocol::ALL {
-        let mut backend = Backend::start(protocol, with_envoys_default_limit(json!({}))).await;
+        let options = Options {
+            // It tells its size.
+            trapping: true,
+            ..with_envoys_default_limit(json!({}))
+        };
+        let mut backend = Backend::start(protocol, options).await;
         for usage_first in [false, true] {
             let body = large_json(usage_first, 20 * MIB, 5000);
             let expected = expected(body.as_bytes(), BodyKind::Json, false, backend.answer());
@@ -73,6 +82,12 @@ async fn a_json_body_of_20_mib_with_envoys_default_limits() {
             }
         }
         backend.world.assert_no_vm_lost().await;
+        let stats = backend.world.await_idle().await;
+        let pages = stats.counter("promptcache_vm_memory_pages", &[]);
+        assert!(
+            (1..VM_PAGES_MAX).contains(&pages),
+            "{protocol:?}: {pages} pages"
+        );
     }
 }
 
