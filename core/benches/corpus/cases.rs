@@ -136,7 +136,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn time(work: &mut dyn FnMut()) -> Timing {
+/// Times any work, a batch at a time.
+pub fn time(work: &mut dyn FnMut()) -> Timing {
     let start = Instant::now();
     let mut runs = 0_u32;
     while start.elapsed() < WARM_UP {

@@ -6,10 +6,10 @@ use super::{
     Output,
     context::Context,
     json_lexer::{Found, Lexer},
-    object::slice,
     splice::{Patch, apply},
     usage::{self, Edit},
 };
+use crate::object::slice;
 
 /// What happens to the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
