@@ -30,7 +30,7 @@ struct Load {
     marked: bool,
 }
 
-const LOADS: [Load; 5] = [
+const LOADS: [Load; 7] = [
     Load {
         name: "Envoy alone",
         variant: Variant::Alone,
@@ -40,6 +40,12 @@ const LOADS: [Load; 5] = [
     Load {
         name: "a wasm filter that does nothing",
         variant: Variant::Noop,
+        cache: Cache::Absent,
+        marked: true,
+    },
+    Load {
+        name: "a wasm filter that reads every chunk",
+        variant: Variant::Read,
         cache: Cache::Absent,
         marked: true,
     },
@@ -54,6 +60,12 @@ const LOADS: [Load; 5] = [
         variant: Variant::Filter,
         cache: Cache::Hot,
         marked: true,
+    },
+    Load {
+        name: "the other build, unmarked",
+        variant: Variant::Other,
+        cache: Cache::Zero,
+        marked: false,
     },
     Load {
         name: "the other build, hot",
