@@ -10,7 +10,7 @@
 
 use prompt_cache_core::response::BodyKind;
 use prompt_cache_e2e::{
-    backend::{Backend, Ending, Protocol, expected, large_json, whole},
+    backend::{Answering, Backend, Ending, Protocol, expected, large_json, whole},
     faults::Route,
     world::{Options, completion_events},
 };
@@ -142,6 +142,49 @@ async fn bursts_behind_a_kept_piece() {
         }
         backend.world.assert_no_vm_lost().await;
     }
+}
+
+/// The same from a server that says nothing of the body's length and closes at its end, as HTTP/1.0
+/// does: HTTP/1.1 reads, large as they are, and no sign of it in the headers that the filter sees.
+#[tokio::test]
+async fn bursts_behind_a_kept_piece_until_the_connection_closes() {
+    let options = with_envoys_default_limit(json!({}));
+    let mut backend = Backend::start(Protocol::Http1, options).await;
+    let events: String = completion_events(5000)
+        .iter()
+        .map(|e| format!("data: {e}\n\n"))
+        .collect();
+    let image = "0123456789abcdef".repeat(3 * MIB / 16);
+    let body =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"image\":\"{image}\"}}}}]}}\n\n{events}");
+    let expected = expected(body.as_bytes(), BodyKind::Sse, false, backend.answer());
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        for kept in [100, 10_000, 16_000] {
+            let before = backend.classified().await;
+            let sent = backend.world.client.send(&backend.request(true)).await;
+            let Answering::H1(mut call) = backend.next().await else {
+                unreachable!("HTTP/1.1 here")
+            };
+            backend.await_classified(before + 1).await;
+            let (head, tail) = body.split_at(kept);
+            call.raw(format!(
+                "{version} 200 X\r\ncontent-type: text/event-stream\r\n\r\n{head}"
+            ))
+            .await;
+            let incoming = sent.head().await;
+            call.raw(tail).await;
+            drop(call);
+            let found = whole(incoming).await;
+            let found = found.unwrap_or_else(|e| panic!("{version}, kept {kept}: {e}"));
+            assert!(
+                found == expected,
+                "{version}, kept {kept}: {} of {} bytes",
+                found.len(),
+                expected.len()
+            );
+        }
+    }
+    backend.world.assert_no_vm_lost().await;
 }
 
 #[tokio::test]
