@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 
+use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
 use crate::http::auth::Bearer;
@@ -14,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::policy::Models;
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
+use crate::registry::Registry;
 use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -66,7 +68,9 @@ pub fn assemble(
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
         clock,
-        models: Models::new(&config.models).map_err(|e| BootError::Other(e.to_string()))?,
+        models: Models::new(&config.models),
+        announcer: Announcer::default(),
+        registry: Registry::default(),
         principals: Principals::new(config.principals.clone()),
         pool: Pool::new(
             limits.tokenize_concurrency_max,

@@ -4,6 +4,7 @@
 //! `docs/configuration-index.md` is the reference of its configuration, metrics and HTTP API.
 #![forbid(unsafe_code)]
 
+pub mod announce;
 pub mod boot;
 pub mod classify;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod policy;
 pub mod principals;
 pub mod refresh;
+pub mod registry;
 pub mod server;
 pub mod state;
 pub mod store;

@@ -136,6 +136,10 @@ label! {
         Refresh,
         /// A sweep.
         Sweep,
+        /// A read of the epoch.
+        Epoch,
+        /// A purge.
+        Purge,
         /// A probe.
         Ping,
     }
