@@ -95,9 +95,12 @@ impl Announcer {
 }
 
 fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_json::Error> {
+    let accounts = service.principals.digest();
     let policy = Policy {
         v: WIRE_VERSION,
-        epoch: epoch.map_or_else(String::new, |epoch| hex_digest(epoch.as_bytes())),
+        epoch: epoch.map_or_else(String::new, |epoch| {
+            hex_digest(&[epoch.as_bytes(), accounts.as_slice()].concat())
+        }),
         models: service.models.policies().to_vec(),
     };
     let body = serde_json::to_vec(&policy)?;

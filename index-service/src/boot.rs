@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 
+use crate::accounts::{AccountsFile, FileSource};
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
@@ -19,8 +20,9 @@ use crate::registry::Registry;
 use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::postgres::PostgresStore;
 use crate::tokens::pool::Pool;
-use crate::{http, server, sweep};
+use crate::{accounts, http, server, sweep};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +43,15 @@ pub enum BootError {
     Other(String),
 }
 
-/// Opens the configured store.
+/// Opens the configured store. One behind a network is not waited for: until it answers, the
+/// service is not ready.
 ///
 /// # Errors
 /// [`BootError::Store`].
 pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BootError> {
     match config {
         StoreConfig::Embedded(embedded) => Ok(Arc::new(EmbeddedStore::open(embedded)?)),
+        StoreConfig::Postgres(postgres) => Ok(Arc::new(PostgresStore::open(postgres)?)),
     }
 }
 
@@ -61,9 +65,15 @@ pub fn assemble(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Service>, BootError> {
     let metrics = Arc::new(Metrics::new());
-    let StoreConfig::Embedded(embedded) = &config.store;
-    let flush_ms = embedded.refresh_flush_ms;
+    let flush_ms = config.store.refresh_flush_ms();
     let limits = config.limits.clone();
+    let principals = Principals::new(config.principals.clone());
+    if let Some(file) = &config.accounts_file {
+        let accounts = AccountsFile::load(file).and_then(|file| file.map());
+        let accounts = accounts.map_err(|error| BootError::Other(error.to_string()))?;
+        metrics.accounts.set(accounts.len() as u64);
+        principals.replace(accounts);
+    }
     Ok(Arc::new(Service {
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
@@ -71,7 +81,7 @@ pub fn assemble(
         models: Models::new(&config.models),
         announcer: Announcer::default(),
         registry: Registry::default(),
-        principals: Principals::new(config.principals.clone()),
+        principals,
         pool: Pool::new(
             limits.tokenize_concurrency_max,
             limits.tokenize_queue_max,
@@ -80,6 +90,10 @@ pub fn assemble(
         metrics,
         gates: Gates::new(&limits),
         bearer: Bearer::new(config.auth_token.as_ref()),
+        admin: config
+            .admin_token
+            .as_ref()
+            .map(|token| Bearer::new(Some(token))),
         limits,
         warm: AtomicBool::new(false),
     }))
@@ -116,6 +130,10 @@ pub async fn serve(
         Arc::clone(&service.metrics),
         config.sweep_interval_ms,
     ));
+    let reloader = config.accounts_file.map(|file| {
+        let source = Box::new(FileSource::new(file));
+        tokio::spawn(accounts::run(Arc::clone(&service), source))
+    });
     let warm = tokio::task::spawn_blocking({
         let service = Arc::clone(&service);
         move || {
@@ -133,6 +151,9 @@ pub async fn serve(
     .await;
 
     sweeper.abort();
+    if let Some(reloader) = reloader {
+        reloader.abort();
+    }
     let _ = warm.await;
     service.refreshes.flush().await;
     store.close().await;
@@ -146,12 +167,15 @@ fn log_boot(config: &Config) {
         .iter()
         .map(|model| model.model.as_str())
         .collect();
-    let StoreConfig::Embedded(embedded) = &config.store;
+    let data_dir = match &config.store {
+        StoreConfig::Embedded(embedded) => Some(embedded.data_dir.display().to_string()),
+        StoreConfig::Postgres(_) => None,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         models = models.join(","),
-        store = "embedded",
-        data_dir = %embedded.data_dir.display(),
+        store = config.store.kind(),
+        data_dir,
         auth = config.auth_token.is_some(),
         "starting"
     );

@@ -42,6 +42,8 @@ pub struct Service {
     pub gates: Gates,
     /// The token `/v1` asks for.
     pub bearer: Bearer,
+    /// The token the purge asks for; without one it is off.
+    pub admin: Option<Bearer>,
     /// Tokenizers are loaded and the sweeper runs.
     pub warm: AtomicBool,
 }

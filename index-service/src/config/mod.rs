@@ -5,7 +5,10 @@
 
 mod error;
 mod raw;
+mod secret;
+mod store;
 mod validate;
+mod yaml;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -15,11 +18,11 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
+pub use secret::Secret;
+pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, StoreConfig};
+pub use yaml::parse as parse_yaml;
 
 use crate::tokens::Encoding;
-
-/// Name of the ledger file inside the data directory.
-pub const LEDGER_FILE: &str = "ledger.redb";
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +31,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The bearer token `/v1/*` asks for; `None` asks for none.
     pub auth_token: Option<AuthToken>,
+    /// The bearer token a purge asks for; `None` switches purges over HTTP off.
+    pub admin_token: Option<AuthToken>,
     /// Where the ledger lives.
     pub store: StoreConfig,
     /// The active models, in the order of the file.
     pub models: Vec<ModelConfig>,
     /// Who may cache.
     pub principals: PrincipalsConfig,
+    /// The accounts, reloaded when it changes.
+    pub accounts_file: Option<PathBuf>,
     /// Caps and deadlines.
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
@@ -57,25 +64,6 @@ impl std::fmt::Debug for AuthToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("AuthToken(..)")
     }
-}
-
-/// Which store, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// One file on this machine, one process.
-    Embedded(EmbeddedConfig),
-}
-
-/// The embedded store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EmbeddedConfig {
-    /// Directory of the ledger file; created when missing.
-    pub data_dir: PathBuf,
-    /// Memory for pages of the file.
-    pub cache_bytes: usize,
-    /// Refreshes gather this long before they are written together: the longest stretch of
-    /// refreshes a crash can lose. Commits are always durable before they are answered.
-    pub refresh_flush_ms: u64,
 }
 
 /// The cache policy of one model.
@@ -184,11 +172,11 @@ impl Config {
     }
 
     /// Checks `text` as the contents of the file at `path`, which names it in errors and is
-    /// what a relative `auth_token_file` starts from.
+    /// what relative file names start from.
     ///
     /// # Errors
     /// With the file, the key and the reason.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        validate::validate(raw::Raw::parse(text, path)?, path)
+        validate::validate(parse_yaml(text, path)?, path)
     }
 }

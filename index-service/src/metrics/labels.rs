@@ -126,6 +126,16 @@ label! {
 }
 
 label! {
+    /// How a look at changed accounts ended.
+    ReloadLabels, result: Reload {
+        /// The new map is in use.
+        Ok,
+        /// It could not be read; the old one stays.
+        Error,
+    }
+}
+
+label! {
     /// What the store was asked.
     StoreLabels, operation: StoreOperation {
         /// A look-up.

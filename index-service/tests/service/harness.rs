@@ -15,8 +15,9 @@ use prompt_cache_core::wire::{
     Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch, Fingerprint,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
 };
+use prompt_cache_index::accounts::{FileSource, look};
 use prompt_cache_index::clock::ManualClock;
-use prompt_cache_index::config::Config;
+use prompt_cache_index::config::{Config, StoreConfig};
 use prompt_cache_index::state::Service;
 use prompt_cache_index::store::{
     Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
@@ -56,8 +57,9 @@ pub fn start(more: &str) -> Running {
     };
     let mut config = Config::parse(&text, Path::new("test.yaml")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let prompt_cache_index::config::StoreConfig::Embedded(embedded) = &mut config.store;
-    embedded.data_dir = dir.path().to_owned();
+    if let StoreConfig::Embedded(embedded) = &mut config.store {
+        embedded.data_dir = dir.path().to_owned();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -258,6 +260,11 @@ impl Running {
     /// Returns when all refreshes of earlier classifications are stored.
     pub fn flush(&self) {
         self.runtime.block_on(self.service.refreshes.flush());
+    }
+
+    /// One look at an accounts source, as the reloader does; whether it failed.
+    pub fn look(&self, source: &mut FileSource) -> bool {
+        self.runtime.block_on(look(&self.service, source, false))
     }
 
     /// Purges the store itself, as another replica would.
