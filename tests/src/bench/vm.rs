@@ -112,8 +112,12 @@ pub async fn measure(layout: &Layout, core: usize) -> Result<Measured, String> {
             measured.cases.push(case);
         } else if let Ok(memory) = serde_json::from_str(json) {
             measured.memory.push(memory);
-        } else if let Ok(call) = serde_json::from_str(json) {
-            measured.host_calls.push(call);
+        } else if let Ok(call) = serde_json::from_str::<HostCallLine>(json) {
+            // Envoy configures a VM more than once.
+            let known = |line: &HostCallLine| line.host_call == call.host_call;
+            if !measured.host_calls.iter().any(known) {
+                measured.host_calls.push(call);
+            }
         }
     }
     Ok(measured)
