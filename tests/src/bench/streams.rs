@@ -83,7 +83,7 @@ struct Cost {
     first_ms: f64,
 }
 
-pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
+pub async fn run(world: &World, settings: &Settings, paces: &[Pace]) -> Result<(), String> {
     println!("\n## Streams\n\n{STREAMS} at once, {EVENTS} events each.\n");
     println!(
         "| pace | | Envoy per event, µs | ÷ alone | median time to the first event, ms | later than alone, ms |"
@@ -93,7 +93,7 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
         .into_iter()
         .filter(|load| world.has(load.variant))
         .collect();
-    for pace in [Pace::Paced, Pace::Flood] {
+    for &pace in paces {
         let mut costs: Vec<Vec<Cost>> = loads.iter().map(|_| Vec::new()).collect();
         for round in 0..settings.rounds {
             let mut order: Vec<usize> = (0..loads.len()).collect();
