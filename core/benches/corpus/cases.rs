@@ -7,7 +7,7 @@ use std::{
 
 use prompt_cache_core::{
     config::FilterConfig,
-    edge::{Forward, Plan, PlanContext, PolicyView, plan},
+    edge::{Forward, Leases, Plan, PlanContext, PolicyView, plan},
     response::BodyKind,
     wire::Fingerprint,
 };
@@ -191,8 +191,10 @@ impl Planning {
             policy: &self.policy,
             principal: self.principal,
             callouts_allowed: true,
+            now_ms: 0,
         };
-        match plan(&self.body, &context) {
+        // Nothing is leased: every plan goes all the way to a classification.
+        match plan(&self.body, &context, &mut Leases::new(0, 0)) {
             Plan::Forward(forward) => forward,
             Plan::Refuse(refusal) => panic!("{refusal:?}"),
         }

@@ -12,6 +12,8 @@ use crate::{
 
 /// Largest body any setting may allow: the VM's linear memory is 1 GiB.
 pub const REQUEST_BYTES_LIMIT: usize = 256 << 20;
+/// Most memory leases may take, in bytes, for the same reason.
+pub const LEASE_BYTES_LIMIT: usize = 256 << 20;
 
 /// The validated plugin configuration. Every key but `index_cluster` has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -51,6 +53,10 @@ pub struct FilterConfig {
     pub commit_queue_max: usize,
     /// How often a worker asks for the policy.
     pub policy_refresh_ms: u64,
+    /// Memory for leases, per worker, in bytes; 0: every marked request makes a callout.
+    pub lease_bytes_max: usize,
+    /// How long leases are trusted since the service last confirmed its policy.
+    pub lease_trust_ms: u64,
     /// Failed classifications in a row that open the breaker.
     pub breaker_failures: u32,
     /// How long an open breaker waits before its probe.
@@ -120,6 +126,8 @@ impl Default for FilterConfig {
             commit_flush_ms: 10,
             commit_queue_max: 10_000,
             policy_refresh_ms: 5_000,
+            lease_bytes_max: 8 << 20,
+            lease_trust_ms: 30_000,
             breaker_failures: 5,
             breaker_open_ms: 10_000,
             scrub_upstream_cache_fields: false,
@@ -210,6 +218,13 @@ impl FilterConfig {
             1_000_000,
         )?;
         between("policy_refresh_ms", self.policy_refresh_ms, 100, day_ms)?;
+        between(
+            "lease_bytes_max",
+            self.lease_bytes_max as u64,
+            0,
+            LEASE_BYTES_LIMIT as u64,
+        )?;
+        between("lease_trust_ms", self.lease_trust_ms, 1, day_ms)?;
         between(
             "breaker_failures",
             u64::from(self.breaker_failures),
