@@ -187,7 +187,14 @@ fn whole_events_without_usage_are_not_copied() {
             let body = text.replace('\n', end);
             let mut rewriter = Rewriter::new(options(BodyKind::Sse), None);
             let plain = |event: &&str| {
-                let nothing = ["usage\":{", "\\u00", "rror", "[DONE]", "\u{feff}"];
+                let nothing = [
+                    "usage\":{",
+                    "usage\" :",
+                    "\\u00",
+                    "rror",
+                    "[DONE]",
+                    "\u{feff}",
+                ];
                 !nothing.iter().any(|word| event.contains(word))
             };
             for event in body.split_inclusive(&blank).take_while(plain) {
