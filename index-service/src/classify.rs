@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
 
@@ -116,9 +115,12 @@ async fn look_up(
     scope: Scope,
 ) -> Result<Found, ClassifyError> {
     let now_ms = service.clock.now_ms();
-    let hashes: Vec<PrefixHash> = request.candidates.iter().map(|c| c.hash).collect();
+    let (breakpoints, candidates) = (&request.breakpoints, &request.candidates);
     let start = Instant::now();
-    let live = service.store.look_up(&scope, &hashes, now_ms).await;
+    let live = service
+        .store
+        .find(&scope, breakpoints, candidates, now_ms)
+        .await;
     service
         .metrics
         .look_up_seconds
@@ -127,7 +129,7 @@ async fn look_up(
         tracing::warn!(%error, "look-up failed");
         service.metrics.store_errors.count(StoreOperation::LookUp);
     })?;
-    let found = find_hit(&request.breakpoints, &request.candidates, &live);
+    let found = find_hit(breakpoints, candidates, &live);
     service.refreshes.push(scope, &found.refresh, now_ms);
     Ok(found)
 }

@@ -67,6 +67,8 @@ conformance!(
         a_purge_removes_its_scopes_and_only_those,
         the_epoch_changes_with_every_purge_and_nothing_else,
         a_scan_yields_every_entry,
+        a_find_answers_all_that_the_hit_needs,
+        hashes_that_differ_late_are_told_apart,
         a_model_of_the_rules_agrees,
     ]
 );

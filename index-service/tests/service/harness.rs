@@ -389,6 +389,19 @@ impl Store for FaultyStore {
         self.inner.look_up(scope, hashes, now_ms).await
     }
 
+    async fn find(
+        &self,
+        scope: &Scope,
+        breakpoints: &[Breakpoint],
+        candidates: &[Candidate],
+        now_ms: u64,
+    ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
+        self.check().await?;
+        self.inner
+            .find(scope, breakpoints, candidates, now_ms)
+            .await
+    }
+
     async fn write(&self, writes: Vec<Write>, now_ms: u64) -> Result<(), StoreError> {
         self.check().await?;
         self.inner.write(writes, now_ms).await
