@@ -261,6 +261,11 @@ impl Running {
         self.runtime.block_on(self.service.refreshes.flush());
     }
 
+    /// Runs a future of the service or its store.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// One look at an accounts source, as the reloader does; whether it failed.
     pub fn look(&self, source: &mut FileSource) -> bool {
         self.runtime.block_on(look(&self.service, source, false))

@@ -14,3 +14,4 @@ mod faults;
 mod harness;
 mod http;
 mod simulation;
+mod worked_examples;
