@@ -5,6 +5,8 @@
 
 mod error;
 mod raw;
+mod secret;
+mod store;
 mod validate;
 mod yaml;
 
@@ -16,12 +18,11 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
+pub use secret::Secret;
+pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
 
 use crate::tokens::Encoding;
-
-/// Name of the ledger file inside the data directory.
-pub const LEDGER_FILE: &str = "ledger.redb";
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,25 +64,6 @@ impl std::fmt::Debug for AuthToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("AuthToken(..)")
     }
-}
-
-/// Which store, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// One file on this machine, one process.
-    Embedded(EmbeddedConfig),
-}
-
-/// The embedded store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EmbeddedConfig {
-    /// Directory of the ledger file; created when missing.
-    pub data_dir: PathBuf,
-    /// Memory for pages of the file.
-    pub cache_bytes: usize,
-    /// Refreshes gather this long before they are written together: the longest stretch of
-    /// refreshes a crash can lose. Commits are always durable before they are answered.
-    pub refresh_flush_ms: u64,
 }
 
 /// The cache policy of one model.

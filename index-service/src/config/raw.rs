@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use prompt_cache_core::ledger::Tier;
 use serde::Deserialize;
 
+use super::store::RawStore;
 use super::{LogFormat, LogLevel};
 use crate::tokens::Encoding;
 
@@ -31,31 +32,6 @@ pub(super) struct Raw {
     pub sweep_interval_ms: u64,
     #[serde(default)]
     pub log: RawLog,
-}
-
-/// One key per kind of store; at most one may be given.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawStore {
-    pub embedded: RawEmbedded,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawEmbedded {
-    pub data_dir: PathBuf,
-    pub cache_bytes: usize,
-    pub refresh_flush_ms: u64,
-}
-
-impl Default for RawEmbedded {
-    fn default() -> Self {
-        Self {
-            data_dir: "./data".into(),
-            cache_bytes: 256 << 20,
-            refresh_flush_ms: 200,
-        }
-    }
 }
 
 #[derive(Debug, Deserialize)]

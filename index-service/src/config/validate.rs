@@ -7,10 +7,7 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 use super::raw::{Raw, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
-use super::{
-    AuthToken, Config, ConfigError, EmbeddedConfig, Limits, LogConfig, ModelConfig,
-    PrincipalsConfig, StoreConfig,
-};
+use super::{AuthToken, Config, ConfigError, Limits, LogConfig, ModelConfig, PrincipalsConfig};
 use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
 
@@ -19,7 +16,8 @@ const MODELS_MAX: usize = 1000;
 /// Longest shared token.
 const AUTH_TOKEN_BYTES_MAX: usize = 4096;
 
-type Invalid = (String, String);
+/// The key and the reason.
+pub(super) type Invalid = (String, String);
 
 pub(super) fn validate(raw: Raw, path: &Path) -> Result<Config, ConfigError> {
     build(raw, path).map_err(|(key, reason)| ConfigError::new(path, Some(&key), reason))
@@ -48,31 +46,12 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         path,
     )?;
     let accounts_file = accounts_file(raw.accounts_file.as_deref(), path)?;
-    let embedded = raw.store.embedded;
-    if embedded.data_dir.as_os_str().is_empty() {
-        return Err(invalid("store.embedded.data_dir", "must not be empty"));
-    }
-    at_least(
-        "store.embedded.cache_bytes",
-        embedded.cache_bytes as u64,
-        1 << 20,
-    )?;
-    between(
-        "store.embedded.refresh_flush_ms",
-        embedded.refresh_flush_ms,
-        1,
-        10_000,
-    )?;
     between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
     Ok(Config {
         listen,
         auth_token,
         admin_token,
-        store: StoreConfig::Embedded(EmbeddedConfig {
-            data_dir: embedded.data_dir,
-            cache_bytes: embedded.cache_bytes,
-            refresh_flush_ms: embedded.refresh_flush_ms,
-        }),
+        store: raw.store.validate(path)?,
         models: models(raw.models)?,
         principals: principals(
             raw.unknown_principal,
@@ -125,7 +104,7 @@ fn token(
 }
 
 /// A file name of the configuration: a relative one starts from its directory.
-fn beside(config: &Path, file: &Path) -> PathBuf {
+pub(super) fn beside(config: &Path, file: &Path) -> PathBuf {
     config
         .parent()
         .map_or_else(|| file.to_owned(), |dir| dir.join(file))
@@ -298,18 +277,18 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
     })
 }
 
-fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
+pub(super) fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
     (key.to_owned(), reason.into())
 }
 
-fn at_least(key: &str, value: u64, least: u64) -> Result<(), Invalid> {
+pub(super) fn at_least(key: &str, value: u64, least: u64) -> Result<(), Invalid> {
     if value < least {
         return Err(invalid(key, format!("{value} is below {least}")));
     }
     Ok(())
 }
 
-fn between(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
+pub(super) fn between(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
     if !(least..=most).contains(&value) {
         return Err(invalid(
             key,

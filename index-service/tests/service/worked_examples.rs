@@ -75,7 +75,8 @@ fn the_table_of_lives_holds() {
         }
         act(&running, n, what);
         let hash = entry(n, 0, Tier::Day).hash;
-        let look_up = running.service.store.look_up(&scope, &[hash], NOW);
+        let hashes = [hash];
+        let look_up = running.service.store.look_up(&scope, &hashes, NOW);
         let after = running.block_on(look_up).unwrap()[0];
         let expected = stored(tier_after, left_after).map(|(tier, left_ms)| LiveEntry {
             tokens: 2000,

@@ -1,5 +1,6 @@
 //! The ledger file: opening it, the snapshot that readers share, reopening after an I/O error.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,8 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry};
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition,
 };
 
 use super::record::{DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, key, scope_number};
@@ -27,6 +27,7 @@ pub(super) const EPOCH: TableDefinition<(), &[u8; EPOCH_BYTES]> = TableDefinitio
 /// What the file is, and the number of the next scope.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
+pub(super) const PROBES_KEY: &str = "probes";
 pub(super) const NEXT_SCOPE_KEY: &str = "next_scope";
 /// Version of the layout in `record`. 1 had the scope itself in the keys.
 const FORMAT: u64 = 2;
@@ -101,30 +102,34 @@ impl Open {
     }
 }
 
-/// Creates the tables of a new file; of an old one, checks the format (`Err(found)`).
+/// Creates the tables of a new file; of an old one, checks the format (`Err(found)`) and writes
+/// nothing: it must also open on a full disk.
 fn prepare(database: &Database, first: Epoch) -> Result<Result<(), u64>, redb::Error> {
+    match format(database)? {
+        Some(FORMAT) => return Ok(Ok(())),
+        Some(other) => return Ok(Err(other)),
+        None => {}
+    }
     let transaction = database.begin_write()?;
-    let found = {
-        let mut meta = transaction.open_table(META)?;
-        let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
-        if found.is_none() {
-            meta.insert(FORMAT_KEY, FORMAT)?;
-        }
+    {
+        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
         transaction.open_table(ENTRIES)?;
         transaction.open_table(DUE)?;
         transaction.open_table(SCOPES)?;
-        let mut epoch = transaction.open_table(EPOCH)?;
-        if epoch.get(())?.is_none() {
-            epoch.insert((), first.as_bytes())?;
-        }
-        found
-    };
-    match found {
-        Some(format) if format != FORMAT => Ok(Err(format)),
-        _ => {
-            transaction.commit()?;
-            Ok(Ok(()))
-        }
+        transaction
+            .open_table(EPOCH)?
+            .insert((), first.as_bytes())?;
+    }
+    transaction.commit()?;
+    Ok(Ok(()))
+}
+
+/// The format of a file that has one.
+fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(FORMAT_KEY)?.map(|format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -223,7 +228,8 @@ impl LedgerFile {
             .entries
             .len()
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let disk_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        // What the file takes, not how long it is: it grows in steps and has holes.
+        let disk_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512);
         Ok(Stats {
             entries,
             disk_bytes,

@@ -14,9 +14,10 @@
 //! share it.
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, NewEntry, Tier};
+use prompt_cache_core::ledger::{LiveEntry, NewEntry};
 use prompt_cache_core::wire::Fingerprint;
 
+use crate::store::tier::{tier_code, tier_of};
 use crate::store::{Scope, ScopeInfo, Write};
 
 /// Length of a scope's number.
@@ -58,7 +59,7 @@ pub fn key_bounds(scope: u32) -> (Key, Key) {
 
 /// The stored form of an entry.
 pub fn encode(entry: &LiveEntry) -> Value {
-    let expiry = entry.expires_at_ms.min(EXPIRY_MS_MAX) << 2 | tier_code(entry.tier);
+    let expiry = entry.expires_at_ms.min(EXPIRY_MS_MAX) << 2 | u64::from(tier_code(entry.tier));
     let [a, b, c, d, e, f, ..] = expiry.to_le_bytes();
     let [g, h, i, j] = entry.tokens.to_le_bytes();
     [a, b, c, d, e, f, g, h, i, j]
@@ -69,25 +70,11 @@ pub fn encode(entry: &LiveEntry) -> Value {
 pub fn decode(value: &Value) -> Option<LiveEntry> {
     let [a, b, c, d, e, f, g, h, i, j] = *value;
     let expiry = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-    let tier = match expiry & 3 {
-        0 => Tier::FiveMinutes,
-        1 => Tier::OneHour,
-        2 => Tier::Day,
-        _ => return None,
-    };
     Some(LiveEntry {
         tokens: u32::from_le_bytes([g, h, i, j]),
-        tier,
+        tier: tier_of((expiry & 3) as u8)?,
         expires_at_ms: expiry >> 2,
     })
-}
-
-const fn tier_code(tier: Tier) -> u64 {
-    match tier {
-        Tier::FiveMinutes => 0,
-        Tier::OneHour => 1,
-        Tier::Day => 2,
-    }
 }
 
 /// The number of the scope and the hash of a key.
@@ -183,6 +170,7 @@ pub fn due_keys(due: &Due) -> (Key, Key) {
 
 #[cfg(test)]
 mod tests {
+    use prompt_cache_core::ledger::Tier;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::file::{DUE, ENTRIES, EPOCH, META, NEXT_SCOPE_KEY, SCOPES};
+use super::file::{DUE, ENTRIES, EPOCH, META, NEXT_SCOPE_KEY, PROBES_KEY, SCOPES};
 use super::record::{
     DUE_BYTES, KEY_BYTES, Key, VALUE_BYTES, Value, decode, due, due_end, due_keys, encode,
     encode_scope, key, key_bounds, scope_number,
@@ -122,6 +122,14 @@ impl<'t> Tables<'t> {
         epoch.insert((), next.as_bytes())?;
         let more = false;
         Ok(Swept { removed, more })
+    }
+
+    /// Writes something, to see whether that works.
+    pub fn probe(&self) -> Result<(), redb::Error> {
+        let mut meta = self.transaction.open_table(META)?;
+        let probes = meta.get(PROBES_KEY)?.map_or(0, |probes| probes.value());
+        meta.insert(PROBES_KEY, probes.wrapping_add(1))?;
+        Ok(())
     }
 
     /// At most `limit` entries with keys from `first` to `last`.

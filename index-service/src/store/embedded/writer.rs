@@ -69,11 +69,17 @@ impl Job {
 pub(super) struct Writer {
     file: Arc<LedgerFile>,
     queue: mpsc::Receiver<Job>,
+    /// The last transaction failed: a ping must find out whether writes work again.
+    failing: bool,
 }
 
 impl Writer {
     pub fn new(file: Arc<LedgerFile>, queue: mpsc::Receiver<Job>) -> Self {
-        Self { file, queue }
+        Self {
+            file,
+            queue,
+            failing: false,
+        }
     }
 
     /// Runs until [`Job::Close`], or until the store is dropped.
@@ -85,7 +91,9 @@ impl Writer {
             > 0
         {
             let closing = jobs.iter().any(|job| matches!(job, Job::Close { .. }));
-            match self.run_batch(&jobs) {
+            let outcome = self.run_batch(&jobs);
+            self.failing = outcome.is_err();
+            match outcome {
                 Ok(outcomes) => {
                     for (job, outcome) in jobs.drain(..).zip(outcomes) {
                         job.answer(Ok(outcome));
@@ -115,10 +123,8 @@ impl Writer {
     }
 
     fn try_batch(&self, jobs: &[Job]) -> Result<Vec<Swept>, StoreError> {
-        if jobs
-            .iter()
-            .all(|job| matches!(job, Job::Ping { .. } | Job::Close { .. }))
-        {
+        let is_idle = |job: &Job| matches!(job, Job::Ping { .. } | Job::Close { .. });
+        if jobs.iter().all(is_idle) && !self.failing {
             self.file.database()?;
             return Ok(vec![Swept::default(); jobs.len()]);
         }
@@ -168,7 +174,8 @@ fn run(tables: &mut Tables<'_>, job: &Job) -> Result<Swept, redb::Error> {
             next,
             ..
         } => return tables.purge(scopes, *limit, next),
-        Job::Ping { .. } | Job::Close { .. } => {}
+        Job::Ping { .. } => tables.probe()?,
+        Job::Close { .. } => {}
     }
     Ok(Swept::default())
 }
