@@ -10,6 +10,7 @@ use crate::accounts::{AccountsFile, FileSource};
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
+use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
@@ -21,6 +22,7 @@ use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::postgres::PostgresStore;
+use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
 use crate::{accounts, http, server, sweep};
 
@@ -82,6 +84,12 @@ pub fn assemble(
         announcer: Announcer::default(),
         registry: Registry::default(),
         principals,
+        memory: Memory::new(),
+        drift: Drift::new(
+            config.drift,
+            config.models.iter().map(|model| model.model.as_str()),
+            &metrics,
+        ),
         pool: Pool::new(
             limits.tokenize_concurrency_max,
             limits.tokenize_queue_max,

@@ -39,6 +39,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// Who may cache.
     pub principals: PrincipalsConfig,
+    /// What counts above the upstream's lead to.
+    pub drift: DriftConfig,
     /// The accounts, reloaded when it changes.
     pub accounts_file: Option<PathBuf>,
     /// Caps and deadlines.
@@ -88,6 +90,15 @@ pub enum PrincipalsConfig {
     Any,
     /// Only these; others are inactive.
     Known(HashSet<Fingerprint>),
+}
+
+/// When a model's counts have drifted, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriftConfig {
+    /// Thousandths: our count of a prompt over the upstream's, above which counts have drifted.
+    pub max_ratio_permille: u32,
+    /// Write nothing for a model whose counts have drifted.
+    pub stop_writes: bool,
 }
 
 /// Caps and deadlines of the HTTP side.

@@ -27,6 +27,8 @@ pub(super) struct Raw {
     pub principals: Vec<RawPrincipal>,
     pub accounts_file: Option<PathBuf>,
     #[serde(default)]
+    pub drift: RawDrift,
+    #[serde(default)]
     pub limits: RawLimits,
     #[serde(default = "default_sweep_interval_ms")]
     pub sweep_interval_ms: u64,
@@ -60,6 +62,22 @@ pub(super) enum UnknownPrincipal {
 pub(super) struct RawPrincipal {
     /// 64 hex digits.
     pub fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDrift {
+    pub max_ratio: f64,
+    pub stop_writes: bool,
+}
+
+impl Default for RawDrift {
+    fn default() -> Self {
+        Self {
+            max_ratio: 1.02,
+            stop_writes: false,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +166,7 @@ impl Raw {
             }],
             unknown_principal: UnknownPrincipal::Accept,
             principals: Vec::new(),
+            drift: RawDrift::default(),
             accounts_file: None,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),

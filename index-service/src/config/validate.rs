@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::raw::{Raw, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
-use super::{AuthToken, Config, ConfigError, Limits, LogConfig, ModelConfig, PrincipalsConfig};
+use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::{
+    AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig, PrincipalsConfig,
+};
 use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
 
@@ -59,6 +61,7 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
             accounts_file.is_some(),
         )?,
         accounts_file,
+        drift: drift(&raw.drift)?,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
         log: LogConfig {
@@ -204,6 +207,17 @@ fn principals(
         }
     }
     Ok(PrincipalsConfig::Known(known))
+}
+
+fn drift(raw: &RawDrift) -> Result<DriftConfig, Invalid> {
+    if !(1.0..=10.0).contains(&raw.max_ratio) {
+        let reason = format!("{} is not between 1 and 10", raw.max_ratio);
+        return Err(invalid("drift.max_ratio", reason));
+    }
+    Ok(DriftConfig {
+        max_ratio_permille: (raw.max_ratio * 1000.0).round() as u32,
+        stop_writes: raw.stop_writes,
+    })
 }
 
 fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {

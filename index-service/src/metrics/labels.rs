@@ -70,8 +70,12 @@ label! {
         Failed,
         /// It took too long.
         Timeout,
+        /// The text was larger than its tokenizer takes.
+        TooLarge,
         /// Too many were waiting.
         Busy,
+        /// Known from another request; nothing was tokenized.
+        Remembered,
     }
 }
 
@@ -169,6 +173,15 @@ pub struct TierLabels {
     pub model: String,
     /// The tier's name.
     pub tier: &'static str,
+}
+
+/// A configured model and the state of its counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabels {
+    /// The model.
+    pub model: String,
+    /// The state's name.
+    pub state: &'static str,
 }
 
 /// `StoreError` → `store_error`.

@@ -307,6 +307,7 @@ pub fn commit_of(request: &ClassifyRequest, classified: &Classified) -> Commit {
         tokenizer_version: classified.tokenizer_version.clone(),
         age_ms: 0,
         prompt_tokens: None,
+        counted_prompt_tokens: classified.counted_prompt_tokens,
         writes: classified.writes.clone(),
     }
 }
