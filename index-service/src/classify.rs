@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
 
