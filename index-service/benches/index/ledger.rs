@@ -163,6 +163,7 @@ impl Ledger {
                     tokenizer_version: self.tokenizer_version.clone(),
                     age_ms: 0,
                     prompt_tokens: None,
+                    counted_prompt_tokens: None,
                     writes: (0..DEPTH).map(|depth| entry(n, depth)).collect(),
                 };
                 let batch = CommitBatch {

@@ -43,6 +43,7 @@ fn act(running: &Running, n: u8, what: &str) {
         tokenizer_version: version(running),
         age_ms: seconds * 1000,
         prompt_tokens: None,
+        counted_prompt_tokens: None,
         writes: vec![entry(n, 2000, Tier::from_name(tier).expect(what))],
     }]);
 }
