@@ -44,6 +44,10 @@ test-oracle:
         echo "test-oracle: skipped, its packages could not be fetched"; \
     fi
 
+# The long form of the crash test: the service killed 200 times under load
+test-crash: _nextest
+    CRASH_ROUNDS=200 cargo nextest run --locked --package prompt-cache-index -E 'test(survives_kill_9_under_load)' --no-capture
+
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
     @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
@@ -95,6 +99,11 @@ bench-core: build _bench _envoy
 # Envoy with and without the filter under load, paired: needs two cores (see docs/benchmarks.md)
 bench-streams: build _bench _envoy
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
+
+# The index service with ledgers of 10 thousand, 1 million and 10 million entries (see docs/benchmarks.md)
+bench-index:
+    cargo build --locked --release --package prompt-cache-index
+    @exec taskset --cpu-list {{ bench_load_core }} cargo bench --locked --package prompt-cache-index --bench index
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test

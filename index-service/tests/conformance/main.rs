@@ -63,6 +63,7 @@ macro_rules! conformance_of_all {
                 a_purge_removes_its_scopes_and_only_those,
                 the_epoch_changes_with_every_purge_and_nothing_else,
                 a_scan_yields_every_entry,
+                a_find_answers_all_that_the_hit_needs,
                 a_model_of_the_rules_agrees,
                 $($more,)*
             ]
@@ -81,6 +82,7 @@ macro_rules! conformance_with_sweeps {
                 a_sweep_goes_in_bounded_steps,
                 a_refreshed_entry_outlives_its_first_sweep,
                 a_sweep_under_load_loses_nothing,
+                hashes_that_differ_late_are_told_apart,
             ]
         );
     };

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use prompt_cache_core::ledger::{Split, Tier, TierTokens};
+use prompt_cache_test_servers::fresh_name;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::harness::{H1, M5, NOW, chat, request, start, text};
+use crate::harness::{H1, M5, NOW, Running, chat, request, start, text};
 
 const FLOOR: u64 = 10;
 const STEPS: usize = 250;
@@ -149,7 +150,19 @@ impl Simulator {
 
 #[test]
 fn the_service_agrees_with_the_simulator() {
-    let running = start("");
+    agree(&start(""));
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
+fn the_service_on_postgres_agrees_with_the_simulator() {
+    let schema = fresh_name();
+    agree(&start(&format!(
+        "store: {{postgres: {{url_env: TEST_POSTGRES_URL, schema: {schema}}}}}"
+    )));
+}
+
+fn agree(running: &Running) {
     let exchanges = {
         let mut runner = TestRunner::deterministic();
         let strategy = prop::collection::vec(exchange(), STEPS);
