@@ -33,7 +33,7 @@ test-sdk: build _envoy
 [positional-arguments]
 test-stores *ARGS: _nextest
     cargo build --locked --quiet --package prompt-cache-test-servers
-    tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --package prompt-cache-index --run-ignored only "$@"
+    tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --workspace --exclude prompt-cache-filter --run-ignored only "$@"
 
 # Our token counts beside the Python libraries' on generated conversations (ORACLE_CONVERSATIONS=10000)
 test-oracle:

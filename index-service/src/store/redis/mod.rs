@@ -9,6 +9,7 @@
 mod keys;
 mod link;
 mod operations;
+mod value;
 mod walk;
 
 use std::collections::HashSet;

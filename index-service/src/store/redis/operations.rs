@@ -9,7 +9,7 @@ use redis::{RedisResult, Script, SetExpiry, SetOptions, ToRedisArgs, cmd};
 
 use super::keys::Keys;
 use super::link::{Link, Operation};
-use crate::store::embedded::record::{VALUE_BYTES, decode, encode};
+use super::value::{decode, encode};
 use crate::store::{Refresh, Scope, Write, is_live, merge};
 
 /// What an entry outlives its expiry by in Redis. Native expiry only frees memory: whether an
@@ -40,17 +40,11 @@ impl Operation for LookUp<'_> {
         let values: Vec<Option<Vec<u8>>> = get.query_async(&mut link).await?;
         let entries = values.into_iter().map(|value| {
             value
-                .and_then(|value| read(&value))
+                .and_then(|value| decode(&value))
                 .filter(|entry| is_live(entry, self.now_ms))
         });
         Ok(entries.collect())
     }
-}
-
-/// The entry of a value; `None` for one that this version does not know.
-pub fn read(value: &[u8]) -> Option<LiveEntry> {
-    let value: &[u8; VALUE_BYTES] = value.try_into().ok()?;
-    decode(value)
 }
 
 /// A script with the keys and arguments of each scope: atomic for each of them.
@@ -72,7 +66,7 @@ impl<'a> ScopeScripts<'a> {
     pub fn write(script: &'a Script, keys: &Keys, writes: &[Write], now_ms: u64) -> Self {
         let mut calls = HashMap::new();
         for write in writes {
-            let value = encode(&merge(None, write, now_ms)).to_vec();
+            let value = encode(&merge(None, write, now_ms));
             add(&mut calls, keys, &write.scope, &write.entry.hash, value);
         }
         Self {

@@ -10,7 +10,7 @@ use redis::{FromRedisValue, RedisResult, Value, cmd};
 
 use super::keys::Keys;
 use super::link::{Link, Operation};
-use super::operations::read;
+use super::value::decode;
 use crate::store::embedded::record::{decode_info, encode_info};
 use crate::store::{Cursor, Epoch, Page, Scope, ScopeInfo, Write};
 
@@ -146,7 +146,7 @@ impl Operation for Scan<'_> {
             get.arg(&step.keys);
             let values: Vec<Option<Vec<u8>>> = get.query_async(&mut link).await?;
             for (key, value) in step.keys.iter().zip(values) {
-                let entry = value.and_then(|value| read(&value));
+                let entry = value.and_then(|value| decode(&value));
                 if let (Some((scope, hash)), Some(entry)) = (self.keys.parse(key), entry) {
                     items.push(Write {
                         scope,
