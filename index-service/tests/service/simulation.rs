@@ -162,6 +162,26 @@ fn the_service_on_postgres_agrees_with_the_simulator() {
     )));
 }
 
+#[test]
+#[ignore = "needs a Redis server: ./just test-stores"]
+fn the_service_on_redis_agrees_with_the_simulator() {
+    agree_on_redis("url_env: TEST_REDIS_URL");
+}
+
+#[test]
+#[ignore = "needs a Redis Cluster: ./just test-stores"]
+fn the_service_on_a_redis_cluster_agrees_with_the_simulator() {
+    agree_on_redis("url_env: TEST_REDIS_CLUSTER_URLS, cluster: true");
+}
+
+fn agree_on_redis(servers: &str) {
+    let prefix = fresh_name();
+    agree(&start(&format!(
+        "store: {{redis: {{{servers}, key_prefix: {prefix}, operation_timeout_ms: 30000, \
+         connect_timeout_ms: 30000}}}}"
+    )));
+}
+
 fn agree(running: &Running) {
     let exchanges = {
         let mut runner = TestRunner::deterministic();
