@@ -15,3 +15,4 @@ mod postgres_server;
 mod redis_server;
 mod samples;
 mod service;
+mod transfer;
