@@ -220,6 +220,12 @@ async fn a_service_that_flaps() {
         (opened * FAILURES..(opened + 1) * FAILURES).contains(&failed),
         "{failed} of {sent} asked, opened {opened} times"
     );
+    // What closed it between two openings was a health request.
+    let probes = world.faults.seen(Route::Ready).len() as u64;
+    assert!(
+        (opened - 1..=opened).contains(&probes),
+        "{probes} probes, opened {opened} times"
+    );
     world.faults.set(Route::Classify, Fault::None);
 
     for round in 0..3 {
