@@ -169,15 +169,24 @@ impl Lookup {
 }
 
 impl Question {
-    /// Asks by hashes alone.
+    /// Asks by hashes alone, or with the prompt at once where that is small: what no lease knows
+    /// is most often new, and then one callout takes less than two.
     fn ask(self, shared: &Shared) -> Lookup {
-        let deadline_ms = shared.config.classify_deadline_ms;
+        let config = &shared.config;
+        let deadline_ms = config.classify_deadline_ms;
+        let prompt = self.prompt.take();
+        let (stage, text) = if prompt.len() <= config.text_at_once_bytes_max {
+            (Stage::Text { read: 0 }, Some(prompt))
+        } else {
+            self.prompt.set(prompt);
+            (Stage::Hashes, None)
+        };
         let request = self.flight.request();
-        let sent = callout::classify(&shared.config, request, None, &self.trace, deadline_ms);
+        let sent = callout::classify(config, request, text.as_deref(), &self.trace, deadline_ms);
         let asking = Asking {
             token: 0,
             question: self,
-            stage: Stage::Hashes,
+            stage,
         };
         asking.dispatched(shared, sent)
     }
@@ -207,14 +216,10 @@ impl Asking {
         let now_ms = shared.now_ms();
         flight.land(&classified, now_ms);
         self.question.settled(shared, ClassifyOutcome::Ok);
-        let request = flight.request();
-        shared.leases.borrow_mut().classified(
-            &request.principal,
-            &request.model,
-            &classified,
-            *asked_at_ms,
-            now_ms,
-        );
+        shared
+            .leases
+            .borrow_mut()
+            .classified(flight.request(), &classified, *asked_at_ms, now_ms);
         Lookup::Classified {
             flight: self.question.flight,
             classified,

@@ -15,7 +15,7 @@ use serde_json::json;
 /// One worker: those of another share nothing.
 async fn world() -> World {
     World::with(Options {
-        plugin: json!({"classify_deadline_ms": 10_000}),
+        plugin: json!({"classify_deadline_ms": 10_000, "text_at_once_bytes_max": 0}),
         concurrency: Some(1),
         ..Options::default()
     })

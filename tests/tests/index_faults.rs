@@ -299,7 +299,7 @@ async fn commits_are_retried() {
 
 #[tokio::test]
 async fn a_count_that_fails_keeps_the_read() {
-    let mut world = World::start().await;
+    let mut world = World::with(with_plugin(json!({"text_at_once_bytes_max": 0}))).await;
     let prefix = long_prefix("known");
     let (response, _) = world
         .exchange(&chat("k", &marked(&prefix)), &completion(9000))
