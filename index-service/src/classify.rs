@@ -85,6 +85,7 @@ async fn answer(
             reason: Uncached::UnknownModel,
         });
     };
+    service.principals.check_loaded()?;
     let Some(account) = service.principals.account_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownPrincipal,

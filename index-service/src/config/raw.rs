@@ -27,6 +27,8 @@ pub(super) struct Raw {
     pub principals: Vec<RawPrincipal>,
     pub accounts_file: Option<PathBuf>,
     #[serde(default)]
+    pub accounts_table: bool,
+    #[serde(default)]
     pub drift: RawDrift,
     #[serde(default)]
     pub limits: RawLimits,
@@ -168,6 +170,7 @@ impl Raw {
             principals: Vec::new(),
             drift: RawDrift::default(),
             accounts_file: None,
+            accounts_table: false,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),
             log: RawLog::default(),

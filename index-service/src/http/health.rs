@@ -19,10 +19,13 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: tokenizers are loaded and the store answers.
+/// `GET /readyz`: tokenizers are loaded, accounts are known and the store answers.
 pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     if !service.is_warm() {
         return Failure::unavailable("starting", "the service is starting").into_response();
+    }
+    if let Err(error) = service.principals.check_loaded() {
+        return Failure::unavailable("store_unavailable", error.to_string()).into_response();
     }
     match tokio::time::timeout(PING_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => "ready\n".into_response(),
