@@ -6,6 +6,7 @@
 mod encodings;
 pub mod pool;
 mod prompt;
+pub mod template;
 
 use std::sync::Arc;
 

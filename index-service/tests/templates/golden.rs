@@ -1,0 +1,1 @@
+//! Renderings and prefixes spelled out.
