@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 
+use crate::accounts::{AccountsFile, FileSource};
+use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
 use crate::http::auth::Bearer;
@@ -14,11 +16,12 @@ use crate::metrics::Metrics;
 use crate::policy::Models;
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
+use crate::registry::Registry;
 use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::tokens::pool::Pool;
-use crate::{http, server, sweep};
+use crate::{accounts, http, server, sweep};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +65,21 @@ pub fn assemble(
     let StoreConfig::Embedded(embedded) = &config.store;
     let flush_ms = embedded.refresh_flush_ms;
     let limits = config.limits.clone();
+    let principals = Principals::new(config.principals.clone());
+    if let Some(file) = &config.accounts_file {
+        let accounts = AccountsFile::load(file).and_then(|file| file.map());
+        let accounts = accounts.map_err(|error| BootError::Other(error.to_string()))?;
+        metrics.accounts.set(accounts.len() as u64);
+        principals.replace(accounts);
+    }
     Ok(Arc::new(Service {
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
         clock,
-        models: Models::new(&config.models).map_err(|e| BootError::Other(e.to_string()))?,
-        principals: Principals::new(config.principals.clone()),
+        models: Models::new(&config.models),
+        announcer: Announcer::default(),
+        registry: Registry::default(),
+        principals,
         pool: Pool::new(
             limits.tokenize_concurrency_max,
             limits.tokenize_queue_max,
@@ -76,6 +88,10 @@ pub fn assemble(
         metrics,
         gates: Gates::new(&limits),
         bearer: Bearer::new(config.auth_token.as_ref()),
+        admin: config
+            .admin_token
+            .as_ref()
+            .map(|token| Bearer::new(Some(token))),
         limits,
         warm: AtomicBool::new(false),
     }))
@@ -112,6 +128,10 @@ pub async fn serve(
         Arc::clone(&service.metrics),
         config.sweep_interval_ms,
     ));
+    let reloader = config.accounts_file.map(|file| {
+        let source = Box::new(FileSource::new(file));
+        tokio::spawn(accounts::run(Arc::clone(&service), source))
+    });
     let warm = tokio::task::spawn_blocking({
         let service = Arc::clone(&service);
         move || {
@@ -129,6 +149,9 @@ pub async fn serve(
     .await;
 
     sweeper.abort();
+    if let Some(reloader) = reloader {
+        reloader.abort();
+    }
     let _ = warm.await;
     service.refreshes.flush().await;
     store.close().await;

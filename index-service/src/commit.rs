@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch};
+use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint};
 
 use crate::metrics::{CommitOutcome, ModelLabels, StoreOperation, Tally};
 use crate::policy::ActiveModel;
 use crate::state::Service;
-use crate::store::{Scope, StoreError, Write};
+use crate::store::{Scope, ScopeInfo, StoreError, Write};
 
 /// Writes a batch that has passed `http::checks`. Returns once it is durable.
 ///
@@ -19,10 +19,19 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
     let now_ms = service.clock.now_ms();
     let mut answer = CommitAnswer::default();
     let mut writes = Vec::new();
+    let mut unregistered = Vec::new();
     for commit in &batch.commits {
         match admit(service, commit) {
-            Ok((model, scope)) => {
+            Ok((model, account)) => {
                 record_drift(service, commit);
+                let scope = Scope::of(&account, &commit.model, &commit.tokenizer_version);
+                if !service.registry.knows(&scope) {
+                    unregistered.push(ScopeInfo {
+                        account,
+                        model: commit.model.clone(),
+                        tokenizer_version: commit.tokenizer_version.clone(),
+                    });
+                }
                 for entry in &commit.writes {
                     let admitted = write_of(model, scope, commit.age_ms, *entry, now_ms);
                     match admitted {
@@ -40,7 +49,7 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
     let stored = if writes.is_empty() {
         Ok(())
     } else {
-        service.store.write(writes, now_ms).await
+        store(service, &unregistered, writes, now_ms).await
     };
     service
         .metrics
@@ -64,11 +73,23 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
     Ok(answer)
 }
 
-/// The model and scope of a commit that is served, or why it is not.
+/// A scope is known before it has entries, so that a purge misses none.
+async fn store(
+    service: &Service,
+    unregistered: &[ScopeInfo],
+    writes: Vec<Write>,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let registry = &service.registry;
+    registry.register(&*service.store, unregistered).await?;
+    service.store.write(writes, now_ms).await
+}
+
+/// The model and account of a commit that is served, or why it is not.
 fn admit<'s>(
     service: &'s Service,
     commit: &Commit,
-) -> Result<(&'s ActiveModel, Scope), CommitOutcome> {
+) -> Result<(&'s ActiveModel, Fingerprint), CommitOutcome> {
     let model = service
         .models
         .get(&commit.model)
@@ -80,10 +101,7 @@ fn admit<'s>(
         .principals
         .account_of(&commit.principal)
         .ok_or(CommitOutcome::UnknownPrincipal)?;
-    Ok((
-        model,
-        Scope::of(&account, &commit.model, &commit.tokenizer_version),
-    ))
+    Ok((model, account))
 }
 
 /// The write of one entry. Its life counts from the end of the response, not from the delivery

@@ -4,6 +4,8 @@
 //! `docs/configuration-index.md` is the reference of its configuration, metrics and HTTP API.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod announce;
 pub mod boot;
 pub mod classify;
 pub mod cli;
@@ -14,10 +16,13 @@ pub mod http;
 pub mod metrics;
 pub mod policy;
 pub mod principals;
+pub mod purge;
 pub mod refresh;
+pub mod registry;
 pub mod server;
 pub mod state;
 pub mod store;
 pub mod sweep;
 pub mod telemetry;
 pub mod tokens;
+pub mod transfer;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prompt_cache_core::wire::{ModelPolicy, Policy, WIRE_VERSION};
+use prompt_cache_core::wire::ModelPolicy;
 
 use crate::config::ModelConfig;
 use crate::tokens::{Encoding, TokenSource, builtin};
@@ -19,20 +19,15 @@ pub struct ActiveModel {
 /// All active models.
 pub struct Models {
     by_name: HashMap<String, ActiveModel>,
-    policy: Policy,
-    body: bytes::Bytes,
-    etag: String,
+    policies: Vec<ModelPolicy>,
 }
 
 impl Models {
     /// The configured models. Those with the same encoding share its token source.
-    ///
-    /// # Errors
-    /// When the policy cannot be written as JSON.
-    pub fn new(configs: &[ModelConfig]) -> Result<Self, serde_json::Error> {
+    pub fn new(configs: &[ModelConfig]) -> Self {
         let mut sources: HashMap<Encoding, Arc<dyn TokenSource>> = HashMap::new();
         let mut by_name = HashMap::with_capacity(configs.len());
-        let mut models = Vec::with_capacity(configs.len());
+        let mut policies = Vec::with_capacity(configs.len());
         for config in configs {
             let source = sources.entry(config.encoding);
             let tokens = Arc::clone(source.or_insert_with(|| builtin(config.encoding)));
@@ -43,21 +38,10 @@ impl Models {
                 min_prefix_tokens: config.min_prefix_tokens,
                 tokenizer_version: tokens.version().to_owned(),
             };
-            models.push(policy.clone());
+            policies.push(policy.clone());
             by_name.insert(config.model.clone(), ActiveModel { policy, tokens });
         }
-        let policy = Policy {
-            v: WIRE_VERSION,
-            models,
-        };
-        let body = serde_json::to_vec(&policy)?;
-        let digest: String = blake3::hash(&body).to_hex().chars().take(32).collect();
-        Ok(Self {
-            by_name,
-            policy,
-            body: body.into(),
-            etag: format!("\"{digest}\""),
-        })
+        Self { by_name, policies }
     }
 
     /// The model of that name.
@@ -66,18 +50,8 @@ impl Models {
     }
 
     /// What the filter is told, in the order of the configuration.
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// The policy as JSON; the same bytes as long as the policy is the same.
-    pub fn policy_body(&self) -> bytes::Bytes {
-        self.body.clone()
-    }
-
-    /// A strong entity tag of [`Models::policy_body`], with its quotes.
-    pub fn policy_etag(&self) -> &str {
-        &self.etag
+    pub fn policies(&self) -> &[ModelPolicy] {
+        &self.policies
     }
 
     /// Loads every tokenizer. Blocking.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::http::auth::Bearer;
@@ -11,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::policy::Models;
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
+use crate::registry::Registry;
 use crate::store::Store;
 use crate::tokens::pool::Pool;
 
@@ -22,10 +24,14 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// Active models.
     pub models: Models,
+    /// What is said about them and the ledger.
+    pub announcer: Announcer,
     /// Who may cache.
     pub principals: Principals,
     /// Threads for tokenizing.
     pub pool: Pool,
+    /// Scopes that the store knows.
+    pub registry: Registry,
     /// Refreshes on their way to the store.
     pub refreshes: RefreshQueue,
     /// Metrics.
@@ -36,6 +42,8 @@ pub struct Service {
     pub gates: Gates,
     /// The token `/v1` asks for.
     pub bearer: Bearer,
+    /// The token the purge asks for; without one it is off.
+    pub admin: Option<Bearer>,
     /// Tokenizers are loaded and the sweeper runs.
     pub warm: AtomicBool,
 }

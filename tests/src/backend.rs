@@ -10,8 +10,8 @@ use crate::{
     client::Incoming,
     deadline::{PATIENCE, poll},
     faults::Route,
-    h2::{H2Call, H2Upstream},
     http::{Request, encode_chunk},
+    http2::{Http2Call, Http2Upstream},
     upstream::Call,
     world::{Options, World, cache_of, chat, completion, long_prefix, marked, marked_stream},
 };
@@ -49,7 +49,7 @@ pub struct Backend {
     pub world: World,
     /// The tokens that a request with [`Backend::request`] reads.
     pub read: u64,
-    h2: Option<H2Upstream>,
+    h2: Option<Http2Upstream>,
 }
 
 /// The LLM's side of one exchange.
@@ -57,7 +57,7 @@ pub enum Answering {
     /// Over HTTP/1.1.
     H1(Call),
     /// Over HTTP/2.
-    H2(H2Call),
+    H2(Http2Call),
 }
 
 const KEY: &str = "backend";
@@ -86,8 +86,8 @@ impl Backend {
                 ]);
             }
             Protocol::Http2 => {
-                let upstream = H2Upstream::start().await;
-                options.members.extend(upstream.members());
+                let upstream = Http2Upstream::start().await;
+                options.http2_upstream = Some(upstream.address());
                 h2 = Some(upstream);
             }
         }
@@ -220,7 +220,7 @@ impl Answering {
             (Self::H1(call), Ending::Trailers) => call.end_with_trailers(&TRAILERS).await,
             (Self::H2(mut call), Ending::WithLast) => call.data(last, true).await,
             (Self::H2(mut call), Ending::Alone) => call.data([], true).await,
-            (Self::H2(call), Ending::Trailers) => call.trailers(&TRAILERS),
+            (Self::H2(call), Ending::Trailers) => call.end_with_trailers(&TRAILERS),
         }
     }
 

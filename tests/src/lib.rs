@@ -6,7 +6,6 @@ pub mod client;
 pub mod deadline;
 pub mod envoy;
 pub mod faults;
-pub mod h2;
 pub mod http;
 pub mod http2;
 pub mod index;

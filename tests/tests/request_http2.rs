@@ -137,7 +137,7 @@ async fn to_the_upstream() {
     assert_eq!(call.request.json(), without_marker(&body));
     let length = call.request.body.len().to_string();
     assert_eq!(call.request.headers.get("content-length"), Some(&*length));
-    call.answer("text/event-stream", &pieces);
+    call.answer("text/event-stream", &pieces).await;
     let written = cache_of(&sent.finish().await.usage()).five_minutes;
     assert!(written > 1024);
     world.await_commits(1).await;
@@ -156,7 +156,7 @@ async fn to_the_upstream() {
         let upstream = async {
             let call = upstream.next().await;
             let seen = (call.request.clone(), call.trailers.clone());
-            call.answer("text/event-stream", &pieces);
+            call.answer("text/event-stream", &pieces).await;
             seen
         };
         let (response, (seen, seen_trailers)) = tokio::join!(response, upstream);

@@ -11,7 +11,7 @@
 use prompt_cache_core::response::BodyKind;
 use prompt_cache_e2e::{
     backend::{Backend, Ending, Protocol, expected},
-    h2,
+    http2,
     world::Options,
 };
 
@@ -106,7 +106,7 @@ async fn transcripts(protocol: Protocol, client_h2: bool, trailers: bool, seed: 
                 let before = backend.classified().await;
                 let answer = tokio::spawn(async move {
                     if client_h2 {
-                        h2::call(address, &request).await
+                        http2::call(address, &request).await
                     } else {
                         Ok(client.call(&request).await)
                     }

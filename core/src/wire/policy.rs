@@ -9,6 +9,11 @@ use crate::ledger::Tier;
 pub struct Policy {
     /// [`super::WIRE_VERSION`].
     pub v: u32,
+    /// Opaque; changes when something that was answered before may no longer stand: the ledger
+    /// is another one or was purged, or credentials belong to other accounts. Empty when the
+    /// service does not know (yet).
+    #[serde(default)]
+    pub epoch: String,
     /// Models with a cache policy.
     pub models: Vec<ModelPolicy>,
 }

@@ -6,6 +6,7 @@
 mod error;
 mod raw;
 mod validate;
+mod yaml;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
+pub use yaml::parse as parse_yaml;
 
 use crate::tokens::Encoding;
 
@@ -28,12 +30,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The bearer token `/v1/*` asks for; `None` asks for none.
     pub auth_token: Option<AuthToken>,
+    /// The bearer token a purge asks for; `None` switches purges over HTTP off.
+    pub admin_token: Option<AuthToken>,
     /// Where the ledger lives.
     pub store: StoreConfig,
     /// The active models, in the order of the file.
     pub models: Vec<ModelConfig>,
     /// Who may cache.
     pub principals: PrincipalsConfig,
+    /// The accounts, reloaded when it changes.
+    pub accounts_file: Option<PathBuf>,
     /// Caps and deadlines.
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
@@ -184,11 +190,11 @@ impl Config {
     }
 
     /// Checks `text` as the contents of the file at `path`, which names it in errors and is
-    /// what a relative `auth_token_file` starts from.
+    /// what relative file names start from.
     ///
     /// # Errors
     /// With the file, the key and the reason.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        validate::validate(raw::Raw::parse(text, path)?, path)
+        validate::validate(parse_yaml(text, path)?, path)
     }
 }

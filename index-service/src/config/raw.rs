@@ -1,11 +1,11 @@
 //! The configuration as a file may spell it. Absent keys take the built-in defaults.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use prompt_cache_core::ledger::Tier;
 use serde::Deserialize;
 
-use super::{ConfigError, LogFormat, LogLevel};
+use super::{LogFormat, LogLevel};
 use crate::tokens::Encoding;
 
 #[derive(Debug, Deserialize)]
@@ -15,6 +15,8 @@ pub(super) struct Raw {
     pub listen: String,
     pub auth_token: Option<String>,
     pub auth_token_file: Option<PathBuf>,
+    pub admin_token: Option<String>,
+    pub admin_token_file: Option<PathBuf>,
     #[serde(default)]
     pub store: RawStore,
     pub models: Vec<RawModel>,
@@ -22,6 +24,7 @@ pub(super) struct Raw {
     pub unknown_principal: UnknownPrincipal,
     #[serde(default)]
     pub principals: Vec<RawPrincipal>,
+    pub accounts_file: Option<PathBuf>,
     #[serde(default)]
     pub limits: RawLimits,
     #[serde(default = "default_sweep_interval_ms")]
@@ -157,6 +160,8 @@ impl Raw {
             listen: default_listen(),
             auth_token: None,
             auth_token_file: None,
+            admin_token: None,
+            admin_token_file: None,
             store: RawStore::default(),
             models: vec![RawModel {
                 model: "demo".to_owned(),
@@ -167,37 +172,10 @@ impl Raw {
             }],
             unknown_principal: UnknownPrincipal::Accept,
             principals: Vec::new(),
+            accounts_file: None,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),
             log: RawLog::default(),
         }
     }
-
-    /// Parses YAML; the error names the key.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut failed = None;
-        let parsed = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-            serde_path_to_error::deserialize::<_, Self>(deserializer).map_err(|error| {
-                let key = error.path().to_string();
-                let error = error.into_inner();
-                failed = Some((key, explain(&error)));
-                error
-            })
-        });
-        parsed.map_err(|error| {
-            let (key, reason) = failed.unwrap_or_else(|| (String::new(), explain(&error)));
-            // The path of an error outside of any key, or of a key that could not be read.
-            let key = Some(key.as_str()).filter(|key| !matches!(*key, "" | "." | "?"));
-            ConfigError::new(path, key, reason)
-        })
-    }
-}
-
-/// The parser's reason in words for people, with its line and column.
-fn explain(error: &serde_saphyr::Error) -> String {
-    let reason = error
-        .without_snippet()
-        .render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    // The parser names the Rust type.
-    reason.replace("invalid u64", "not a whole number")
 }

@@ -1,7 +1,7 @@
 //! Raw configuration to validated configuration: everything a type cannot say.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
@@ -11,6 +11,7 @@ use super::{
     AuthToken, Config, ConfigError, EmbeddedConfig, Limits, LogConfig, ModelConfig,
     PrincipalsConfig, StoreConfig,
 };
+use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
 
 /// Models one service may serve: each is a set of metric labels.
@@ -34,7 +35,19 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
             ),
         )
     })?;
-    let auth_token = auth_token(raw.auth_token, raw.auth_token_file.as_deref(), path)?;
+    let auth_token = token(
+        "auth_token",
+        raw.auth_token,
+        raw.auth_token_file.as_deref(),
+        path,
+    )?;
+    let admin_token = token(
+        "admin_token",
+        raw.admin_token,
+        raw.admin_token_file.as_deref(),
+        path,
+    )?;
+    let accounts_file = accounts_file(raw.accounts_file.as_deref(), path)?;
     let embedded = raw.store.embedded;
     if embedded.data_dir.as_os_str().is_empty() {
         return Err(invalid("store.embedded.data_dir", "must not be empty"));
@@ -54,13 +67,19 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
     Ok(Config {
         listen,
         auth_token,
+        admin_token,
         store: StoreConfig::Embedded(EmbeddedConfig {
             data_dir: embedded.data_dir,
             cache_bytes: embedded.cache_bytes,
             refresh_flush_ms: embedded.refresh_flush_ms,
         }),
         models: models(raw.models)?,
-        principals: principals(raw.unknown_principal, &raw.principals)?,
+        principals: principals(
+            raw.unknown_principal,
+            &raw.principals,
+            accounts_file.is_some(),
+        )?,
+        accounts_file,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
         log: LogConfig {
@@ -70,42 +89,55 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
     })
 }
 
-fn auth_token(
+/// A token from the key `name`, or from the file that `name_file` names.
+fn token(
+    name: &str,
     inline: Option<String>,
     file: Option<&Path>,
     config: &Path,
 ) -> Result<Option<AuthToken>, Invalid> {
+    let file_key = format!("{name}_file");
     let (key, token) = match (inline, file) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err(invalid(
-                "auth_token_file",
-                "auth_token is given as well; keep one",
-            ));
+            let reason = format!("{name} is given as well; keep one");
+            return Err((file_key, reason));
         }
-        (Some(token), None) => ("auth_token", token),
+        (Some(token), None) => (name.to_owned(), token),
         (None, Some(file)) => {
-            let file = config
-                .parent()
-                .map_or_else(|| file.to_owned(), |dir| dir.join(file));
+            let file = beside(config, file);
             let token = std::fs::read_to_string(&file).map_err(|error| {
-                invalid(
-                    "auth_token_file",
-                    format!("{} cannot be read: {error}", file.display()),
-                )
+                let reason = format!("{} cannot be read: {error}", file.display());
+                (file_key.clone(), reason)
             })?;
-            ("auth_token_file", token)
+            (file_key, token)
         }
     };
     let token = token.trim();
     if token.is_empty() {
-        return Err(invalid(key, "the token is empty"));
+        return Err((key, "the token is empty".to_owned()));
     }
     if token.len() > AUTH_TOKEN_BYTES_MAX || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let reason = format!("not a token: printable ASCII, at most {AUTH_TOKEN_BYTES_MAX} bytes");
-        return Err(invalid(key, reason));
+        return Err((key, reason));
     }
     Ok(Some(AuthToken(token.to_owned())))
+}
+
+/// A file name of the configuration: a relative one starts from its directory.
+fn beside(config: &Path, file: &Path) -> PathBuf {
+    config
+        .parent()
+        .map_or_else(|| file.to_owned(), |dir| dir.join(file))
+}
+
+/// The accounts file, which must be good at the start.
+fn accounts_file(file: Option<&Path>, config: &Path) -> Result<Option<PathBuf>, Invalid> {
+    let Some(file) = file.map(|file| beside(config, file)) else {
+        return Ok(None);
+    };
+    AccountsFile::load(&file).map_err(|error| invalid("accounts_file", error.to_string()))?;
+    Ok(Some(file))
 }
 
 fn models(raw: Vec<RawModel>) -> Result<Vec<ModelConfig>, Invalid> {
@@ -164,6 +196,7 @@ fn default_tier(model: &RawModel, key: &dyn Fn(&str) -> String) -> Result<Tier, 
 fn principals(
     unknown: UnknownPrincipal,
     raw: &[RawPrincipal],
+    accounts: bool,
 ) -> Result<PrincipalsConfig, Invalid> {
     if unknown == UnknownPrincipal::Accept {
         return if raw.is_empty() {
@@ -175,10 +208,10 @@ fn principals(
             ))
         };
     }
-    if raw.is_empty() {
+    if raw.is_empty() && !accounts {
         return Err(invalid(
             "principals",
-            "unknown_principal: inactive needs a list of principals",
+            "unknown_principal: inactive needs a list of principals, or accounts_file",
         ));
     }
     let mut known = HashSet::with_capacity(raw.len());

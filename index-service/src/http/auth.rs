@@ -23,7 +23,7 @@ impl Bearer {
 
     /// Whether the header's value may pass. Digests are compared, in constant time, so that the
     /// time depends neither on where a guess goes wrong nor on how long the token is.
-    fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
+    pub fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
         let Some(expected) = &self.0 else { return true };
         let given = authorization.map(HeaderValue::as_bytes).and_then(|value| {
             let (scheme, token) = value.split_at_checked("Bearer ".len())?;

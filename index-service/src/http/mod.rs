@@ -7,6 +7,7 @@ mod commit;
 mod health;
 pub mod limits;
 mod policy;
+mod purge;
 
 use std::sync::Arc;
 
@@ -23,11 +24,14 @@ use crate::state::Service;
 
 /// Path of the liveness probe.
 pub const HEALTH_PATH: &str = "/healthz";
+/// Path of the purge.
+pub const PURGE_PATH: &str = "/v1/purge";
 /// Path of the metrics.
 pub const METRICS_PATH: &str = "/metrics";
 
 /// All routes. `/v1/*` asks for the bearer token, if one is configured, and is limited; probes
-/// and metrics are neither, so that they answer when the service is full.
+/// and metrics are neither, so that they answer when the service is full. The purge has a token
+/// of its own and takes as long as it takes.
 pub fn router(service: Arc<Service>) -> Router {
     let v1 = Router::new()
         .route(CLASSIFY_PATH, post(classify::classify))
@@ -43,6 +47,7 @@ pub fn router(service: Arc<Service>) -> Router {
         ));
     Router::new()
         .merge(v1)
+        .route(PURGE_PATH, post(purge::purge_entries))
         .route(HEALTH_PATH, get(health::live))
         .route(READY_PATH, get(health::ready))
         .route(METRICS_PATH, get(health::metrics))

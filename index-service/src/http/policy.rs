@@ -10,7 +10,10 @@ use crate::state::Service;
 
 /// Answers 304 to a caller that has this policy already.
 pub async fn policy(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
-    let etag = service.models.policy_etag();
+    let Ok(announced) = service.announcer.policy(&service).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let etag = announced.etag.as_str();
     let known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
@@ -20,7 +23,7 @@ pub async fn policy(State(service): State<Arc<Service>>, headers: HeaderMap) -> 
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let json = HeaderValue::from_static("application/json");
-        ([(header::CONTENT_TYPE, json)], service.models.policy_body()).into_response()
+        ([(header::CONTENT_TYPE, json)], announced.body.clone()).into_response()
     };
     if let Ok(etag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, etag);

@@ -126,6 +126,16 @@ label! {
 }
 
 label! {
+    /// How a look at changed accounts ended.
+    ReloadLabels, result: Reload {
+        /// The new map is in use.
+        Ok,
+        /// It could not be read; the old one stays.
+        Error,
+    }
+}
+
+label! {
     /// What the store was asked.
     StoreLabels, operation: StoreOperation {
         /// A look-up.
@@ -136,6 +146,10 @@ label! {
         Refresh,
         /// A sweep.
         Sweep,
+        /// A read of the epoch.
+        Epoch,
+        /// A purge.
+        Purge,
         /// A probe.
         Ping,
     }

@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 
 pub use labels::{
     ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, ModelLabels, RefreshLabels,
-    RefreshOutcome, Shed, ShedLabels, StoreLabels, StoreOperation, TierLabels, TokenizeLabels,
-    TokenizeOutcome,
+    RefreshOutcome, Reload, ReloadLabels, Shed, ShedLabels, StoreLabels, StoreOperation,
+    TierLabels, TokenizeLabels, TokenizeOutcome,
 };
 
 /// Content type of [`Metrics::render`].
@@ -55,6 +55,12 @@ pub struct Metrics {
     pub sweeps: Counter,
     /// Entries removed by sweeps.
     pub swept_entries: Counter,
+    /// Entries removed by purges over HTTP.
+    pub purged_entries: Counter,
+    /// Looks at changed accounts by result.
+    pub account_reloads: Family<ReloadLabels, Counter>,
+    /// Accounts in use.
+    pub accounts: Gauge<u64, AtomicU64>,
     /// Tokens classified as read.
     pub read_tokens: Family<ModelLabels, Counter>,
     /// Tokens classified as created.
@@ -97,6 +103,9 @@ impl Metrics {
             store_bytes: add(r, "store_bytes", "Bytes the store takes on disk"),
             sweeps: add(r, "sweeps", "Completed sweeps"),
             swept_entries: add(r, "swept_entries", "Expired entries removed"),
+            purged_entries: add(r, "purged_entries", "Entries removed by purges over HTTP"),
+            account_reloads: add(r, "account_reloads", "Looks at changed accounts by result"),
+            accounts: add(r, "accounts", "Accounts in use"),
             read_tokens: add(r, "read_tokens", "Tokens classified as read"),
             created_tokens: add(r, "created_tokens", "Tokens classified as created"),
             drift: drift(r),
@@ -112,6 +121,7 @@ impl Metrics {
         zero(&self.commit_entries, CommitOutcome::ALL);
         zero(&self.refreshes, RefreshOutcome::ALL);
         zero(&self.shed, Shed::ALL);
+        zero(&self.account_reloads, Reload::ALL);
         zero(&self.store_errors, StoreOperation::ALL);
     }
 

@@ -5,45 +5,22 @@
 //! the contract, whatever a store is made of.
 
 pub mod embedded;
+mod epoch;
+mod page;
+mod scope;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{LiveEntry, MAX_CANDIDATES, NewEntry};
-use prompt_cache_core::wire::Fingerprint;
+
+pub use epoch::{EPOCH_BYTES, Epoch};
+pub use page::{Cursor, Page};
+pub use scope::{SCOPE_BYTES, Scope, ScopeInfo};
 
 /// Entries one write or refresh batch may carry; callers split what is larger.
 pub const BATCH_ENTRIES_MAX: usize = 4096;
 /// Hashes one look-up may ask for.
 pub const LOOK_UP_HASHES_MAX: usize = MAX_CANDIDATES;
-/// Length of a scope in bytes.
-pub const SCOPE_BYTES: usize = 16;
-
-/// Digest of (principal, model, tokenizer version): nothing is ever shared across scopes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Scope([u8; SCOPE_BYTES]);
-
-impl Scope {
-    /// The scope of these three. 128 bits of BLAKE3 over length-prefixed parts: a collision
-    /// would need 2^64 scopes, and a chosen one 2^128 work against a keyed fingerprint.
-    pub fn of(principal: &Fingerprint, model: &str, tokenizer_version: &str) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"prompt-cache scope 1");
-        hasher.update(principal.as_bytes());
-        for part in [model, tokenizer_version] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let mut scope = [0; SCOPE_BYTES];
-        hasher.finalize_xof().fill(&mut scope);
-        Self(scope)
-    }
-
-    /// The raw bytes, as stored.
-    pub const fn as_bytes(&self) -> &[u8; SCOPE_BYTES] {
-        &self.0
-    }
-}
-
 /// An entry to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
@@ -116,13 +93,34 @@ pub trait Store: Send + Sync + 'static {
     /// once it is durable.
     async fn write(&self, writes: Vec<Write>, now_ms: u64) -> Result<(), StoreError>;
 
-    /// Extends lives, never shortens them, never changes a tier or a count.
+    /// Extends lives, never shortens them, never changes a tier or a count. Returns once that is
+    /// durable.
     async fn refresh(&self, refreshes: Vec<Refresh>) -> Result<(), StoreError>;
 
     /// Removes expired entries, looking at no more than `limit`, and says whether more may be
     /// due. May leave entries that expired less than a second ago. A store with native expiry
     /// has nothing to do.
     async fn sweep(&self, now_ms: u64, limit: usize) -> Result<Swept, StoreError>;
+
+    /// Remembers whose these scopes are, for [`Store::scopes`]. Idempotent; returns once it is
+    /// durable. Callers do this before their first write into a scope and remember that they
+    /// did, so a purge must not forget a registration.
+    async fn register(&self, scopes: &[ScopeInfo]) -> Result<(), StoreError>;
+
+    /// The registered scopes, each at least once over all pages; `limit` is a wish.
+    async fn scopes(&self, from: Cursor, limit: usize) -> Result<Page<ScopeInfo>, StoreError>;
+
+    /// Removes every entry of `scopes` (none is allowed) and replaces the epoch, in this order or
+    /// at once. When it returns both are durable, no entry written before the call is readable,
+    /// and every replica reads the new epoch. Says how many entries went.
+    async fn purge(&self, scopes: &[Scope]) -> Result<u64, StoreError>;
+
+    /// The epoch of the ledger. Cheap enough for once a second from every replica.
+    async fn epoch(&self) -> Result<Epoch, StoreError>;
+
+    /// The entries, page by page, for an export: each one that is there from the first page to
+    /// the last at least once. Expired ones may be among them; `limit` is a wish.
+    async fn scan(&self, from: Cursor, limit: usize) -> Result<Page<Write>, StoreError>;
 
     /// What it holds.
     async fn stats(&self) -> Result<Stats, StoreError>;

@@ -63,6 +63,10 @@ conformance!(
         a_sweep_goes_in_bounded_steps,
         a_refreshed_entry_outlives_its_first_sweep,
         a_sweep_under_load_loses_nothing,
+        a_registered_scope_is_listed,
+        a_purge_removes_its_scopes_and_only_those,
+        the_epoch_changes_with_every_purge_and_nothing_else,
+        a_scan_yields_every_entry,
         a_model_of_the_rules_agrees,
     ]
 );

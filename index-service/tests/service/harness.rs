@@ -15,10 +15,13 @@ use prompt_cache_core::wire::{
     Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch, Fingerprint,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
 };
+use prompt_cache_index::accounts::{FileSource, look};
 use prompt_cache_index::clock::ManualClock;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::state::Service;
-use prompt_cache_index::store::{Refresh, Scope, Stats, Store, StoreError, Swept, Write};
+use prompt_cache_index::store::{
+    Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
+};
 use prompt_cache_index::{boot, http, server, sweep};
 use tokio::sync::oneshot;
 
@@ -258,6 +261,18 @@ impl Running {
         self.runtime.block_on(self.service.refreshes.flush());
     }
 
+    /// One look at an accounts source, as the reloader does; whether it failed.
+    pub fn look(&self, source: &mut FileSource) -> bool {
+        self.runtime.block_on(look(&self.service, source, false))
+    }
+
+    /// Purges the store itself, as another replica would.
+    pub fn purge(&self, scopes: &[Scope]) -> u64 {
+        self.runtime
+            .block_on(self.service.store.purge(scopes))
+            .unwrap()
+    }
+
     /// Starts what `serve` runs beside the router.
     pub fn start_sweeper(&self, interval_ms: u64) {
         let service = &self.service;
@@ -387,6 +402,31 @@ impl Store for FaultyStore {
     async fn sweep(&self, now_ms: u64, limit: usize) -> Result<Swept, StoreError> {
         self.check().await?;
         self.inner.sweep(now_ms, limit).await
+    }
+
+    async fn register(&self, scopes: &[ScopeInfo]) -> Result<(), StoreError> {
+        self.check().await?;
+        self.inner.register(scopes).await
+    }
+
+    async fn scopes(&self, from: Cursor, limit: usize) -> Result<Page<ScopeInfo>, StoreError> {
+        self.check().await?;
+        self.inner.scopes(from, limit).await
+    }
+
+    async fn purge(&self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        self.check().await?;
+        self.inner.purge(scopes).await
+    }
+
+    async fn epoch(&self) -> Result<Epoch, StoreError> {
+        self.check().await?;
+        self.inner.epoch().await
+    }
+
+    async fn scan(&self, from: Cursor, limit: usize) -> Result<Page<Write>, StoreError> {
+        self.check().await?;
+        self.inner.scan(from, limit).await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

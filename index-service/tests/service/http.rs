@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 
 use prompt_cache_core::wire::{Policy, TEXT_CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::harness::{M5, chat, request, start, text};
+use crate::harness::{M5, Running, chat, request, start, text};
 
 #[test]
 fn malformed_classifications_are_refused_with_the_rule() {
@@ -290,11 +291,6 @@ fn the_policy_has_a_strong_tag_that_follows_the_configuration() {
     let again = running.get("/v1/policy", &[("if-none-match", &etag)]);
     assert_eq!((again.status, again.body.as_str()), (304, ""));
     assert_eq!(again.headers["etag"], etag.as_str());
-    let same = start("");
-    assert_eq!(
-        same.get("/v1/policy", &[("if-none-match", &etag)]).status,
-        304
-    );
     let other = start("models: [{model: demo, encoding: cl100k_base, min_prefix_tokens: 10}]");
     let changed = other.get("/v1/policy", &[("if-none-match", &etag)]);
     assert_eq!(changed.status, 200);
@@ -302,6 +298,38 @@ fn the_policy_has_a_strong_tag_that_follows_the_configuration() {
     assert_ne!(
         changed.models[0].tokenizer_version,
         policy.models[0].tokenizer_version
+    );
+}
+
+#[test]
+fn the_policy_tells_one_ledger_from_another_and_from_itself_before_a_purge() {
+    let running = start("");
+    let policy = |running: &Running| {
+        let answer = running.get("/v1/policy", &[]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let policy: Policy = serde_json::from_str(&answer.body).unwrap();
+        (policy.epoch, answer.headers["etag"].clone())
+    };
+    let first = policy(&running);
+    assert!(!first.0.is_empty());
+    assert_eq!(policy(&running), first);
+    let elsewhere = policy(&start(""));
+    assert_ne!(elsewhere.0, first.0);
+    assert_ne!(elsewhere.1, first.1);
+
+    running.purge(&[]);
+    running.service.announcer.expire();
+    let purged = policy(&running);
+    assert_ne!(purged.0, first.0);
+    assert_ne!(purged.1, first.1);
+
+    // A store that is gone is no reason to stop serving models.
+    running.faults.fail.store(true, Ordering::SeqCst);
+    running.service.announcer.expire();
+    assert_eq!(policy(&running), purged);
+    assert_eq!(
+        running.metric("prompt_cache_index_store_errors_total{operation=\"epoch\"}"),
+        1.0
     );
 }
 

@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod accounts;
 mod classification;
 mod commits;
 mod faults;

@@ -7,17 +7,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::LiveEntry;
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition,
+    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
 };
 
 use super::record::{DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, key};
-use crate::store::{Scope, Stats, StoreError, is_live};
+use crate::store::{EPOCH_BYTES, Epoch, SCOPE_BYTES, Scope, Stats, StoreError, is_live};
 
 /// Key → value of every entry.
 pub(super) const ENTRIES: TableDefinition<&[u8; KEY_BYTES], &[u8; VALUE_BYTES]> =
     TableDefinition::new("entries");
 /// The expiry index.
 pub(super) const DUE: TableDefinition<&[u8; DUE_BYTES], ()> = TableDefinition::new("due");
+/// Scope → whose it is.
+pub(super) const SCOPES: TableDefinition<&[u8; SCOPE_BYTES], &[u8]> =
+    TableDefinition::new("scopes");
+/// Its one row is the epoch.
+pub(super) const EPOCH: TableDefinition<(), &[u8; EPOCH_BYTES]> = TableDefinition::new("epoch");
 /// What the file is.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
@@ -49,12 +55,14 @@ impl Open {
             .set_cache_size(cache_bytes)
             .create(path)
             .map_err(|error| failed(error.into()))?;
-        prepare(&database).map_err(failed)?.map_err(|format| {
-            let path = path.display();
-            StoreError::Failed(format!(
-                "{path}: ledger format {format}, this version reads {FORMAT}"
-            ))
-        })?;
+        prepare(&database, Epoch::random()?)
+            .map_err(failed)?
+            .map_err(|format| {
+                let path = path.display();
+                StoreError::Failed(format!(
+                    "{path}: ledger format {format}, this version reads {FORMAT}"
+                ))
+            })?;
         let snapshot = Arc::new(snapshot(&database).map_err(failed)?);
         Ok(Self {
             snapshot,
@@ -64,16 +72,21 @@ impl Open {
 }
 
 /// Creates the tables of a new file; of an old one, checks the format (`Err(found)`).
-fn prepare(database: &Database) -> Result<Result<(), u64>, redb::Error> {
+fn prepare(database: &Database, first: Epoch) -> Result<Result<(), u64>, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
         let mut meta = transaction.open_table(META)?;
-        let found = redb::ReadableTable::get(&meta, FORMAT_KEY)?.map(|format| format.value());
+        let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
         if found.is_none() {
             meta.insert(FORMAT_KEY, FORMAT)?;
         }
         transaction.open_table(ENTRIES)?;
         transaction.open_table(DUE)?;
+        transaction.open_table(SCOPES)?;
+        let mut epoch = transaction.open_table(EPOCH)?;
+        if epoch.get(())?.is_none() {
+            epoch.insert((), first.as_bytes())?;
+        }
         found
     };
     match found {

@@ -7,6 +7,7 @@
 
 mod file;
 mod record;
+mod scan;
 mod writer;
 
 use std::path::Path;
@@ -20,11 +21,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::file::LedgerFile;
 use self::writer::{Job, Writer};
-use super::{Refresh, Scope, Stats, Store, StoreError, Swept, Write};
+use super::{
+    Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
+};
 use crate::config::{EmbeddedConfig, LEDGER_FILE};
 
 /// Jobs that may wait for the writer thread.
 const JOBS_WAITING_MAX: usize = 4096;
+/// Entries one step of a purge removes: commits wait no longer than that takes.
+const PURGE_STEP_ENTRIES: usize = 4096;
 
 /// A store in one file of this machine, for one process.
 pub struct EmbeddedStore {
@@ -114,6 +119,42 @@ impl Store for EmbeddedStore {
             answer,
         })
         .await
+    }
+
+    async fn register(&self, scopes: &[ScopeInfo]) -> Result<(), StoreError> {
+        let scopes = scopes.to_vec();
+        self.submit(|answer| Job::Register { scopes, answer }).await
+    }
+
+    async fn scopes(&self, from: Cursor, limit: usize) -> Result<Page<ScopeInfo>, StoreError> {
+        scan::scopes(&*self.file.database()?, &from, limit)
+    }
+
+    async fn purge(&self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        let next = Epoch::random()?;
+        let mut removed = 0;
+        loop {
+            let step = self
+                .submit(|answer| Job::Purge {
+                    scopes: scopes.to_vec(),
+                    limit: PURGE_STEP_ENTRIES,
+                    next,
+                    answer,
+                })
+                .await?;
+            removed += step.removed as u64;
+            if !step.more {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn epoch(&self) -> Result<Epoch, StoreError> {
+        scan::epoch(&*self.file.database()?)
+    }
+
+    async fn scan(&self, from: Cursor, limit: usize) -> Result<Page<Write>, StoreError> {
+        scan::entries(&*self.file.database()?, &from, limit)
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

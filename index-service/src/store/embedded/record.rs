@@ -4,15 +4,17 @@
 //! |---|---|---|
 //! | `entries` | scope (16) ‖ prefix hash (32) | expiry, ms (8, LE) ‖ tokens (4, LE) ‖ tier (1) |
 //! | `due` | second (4, BE) ‖ key of the entry (48) | |
+//! | `scopes` | scope (16) | account (32) ‖ length of the model (2, LE) ‖ model ‖ tokenizer version |
 //!
 //! Every entry has exactly one row in `due`, at a second not after that of its expiry (rounded
 //! up). A refresh leaves the row where it is; the sweeper, when the second has passed, removes
 //! the entry or moves its row on. So a read costs no index write.
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, Tier};
+use prompt_cache_core::ledger::{LiveEntry, NewEntry, Tier};
+use prompt_cache_core::wire::Fingerprint;
 
-use crate::store::{SCOPE_BYTES, Scope};
+use crate::store::{SCOPE_BYTES, Scope, ScopeInfo, Write};
 
 /// Length of an entry's key.
 pub const KEY_BYTES: usize = SCOPE_BYTES + 32;
@@ -37,6 +39,12 @@ pub fn key(scope: &Scope, hash: &PrefixHash) -> Key {
     head.copy_from_slice(scope.as_bytes());
     tail.copy_from_slice(hash.as_bytes());
     key
+}
+
+/// The first and the last possible key of a scope.
+pub fn key_bounds(scope: &Scope) -> (Key, Key) {
+    let hash = |byte| PrefixHash::new([byte; 32]);
+    (key(scope, &hash(0)), key(scope, &hash(0xff)))
 }
 
 /// The stored form of an entry.
@@ -69,6 +77,46 @@ pub fn decode(value: &Value) -> Option<LiveEntry> {
         tokens: u32::from_le_bytes(*tokens),
         tier,
         expires_at_ms: u64::from_le_bytes(*expires_at_ms),
+    })
+}
+
+/// The row of `entries` as it was written; `None` like [`decode`].
+pub fn decode_row(key: &Key, value: &Value) -> Option<Write> {
+    let entry = decode(value)?;
+    let (scope, hash) = key.split_first_chunk::<SCOPE_BYTES>()?;
+    Some(Write {
+        scope: Scope::from_bytes(*scope),
+        entry: NewEntry {
+            hash: PrefixHash::new(*hash.first_chunk()?),
+            tokens: entry.tokens,
+            tier: entry.tier,
+        },
+        expires_at_ms: entry.expires_at_ms,
+    })
+}
+
+/// The stored form of a scope's description; `None` where the model's name is longer than any
+/// that is served.
+pub fn encode_info(info: &ScopeInfo) -> Option<Vec<u8>> {
+    let model_bytes = u16::try_from(info.model.len()).ok()?.to_le_bytes();
+    let parts: [&[u8]; 4] = [
+        info.account.as_bytes(),
+        &model_bytes,
+        info.model.as_bytes(),
+        info.tokenizer_version.as_bytes(),
+    ];
+    Some(parts.concat())
+}
+
+/// A scope's description; `None` for what no version has written.
+pub fn decode_info(bytes: &[u8]) -> Option<ScopeInfo> {
+    let (account, rest) = bytes.split_first_chunk::<32>()?;
+    let (model_bytes, rest) = rest.split_first_chunk::<2>()?;
+    let (model, version) = rest.split_at_checked(u16::from_le_bytes(*model_bytes).into())?;
+    Some(ScopeInfo {
+        account: Fingerprint::new(*account),
+        model: std::str::from_utf8(model).ok()?.to_owned(),
+        tokenizer_version: std::str::from_utf8(version).ok()?.to_owned(),
     })
 }
 
@@ -121,6 +169,13 @@ mod tests {
         fn values_round_trip(tokens: u32, tier in 0usize..3, expires_at_ms: u64) {
             let entry = LiveEntry { tokens, tier: Tier::ALL[tier], expires_at_ms };
             prop_assert_eq!(decode(&encode(&entry)), Some(entry));
+        }
+
+        #[test]
+        fn descriptions_round_trip(account: [u8; 32], model: String, tokenizer_version: String) {
+            let account = Fingerprint::new(account);
+            let info = ScopeInfo { account, model, tokenizer_version };
+            prop_assert_eq!(decode_info(&encode_info(&info).unwrap()), Some(info));
         }
 
         #[test]

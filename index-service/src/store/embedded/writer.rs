@@ -5,11 +5,12 @@ use std::sync::Arc;
 use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::{DUE, ENTRIES, LedgerFile};
+use super::file::{DUE, ENTRIES, EPOCH, LedgerFile, SCOPES};
 use super::record::{
-    DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, due, due_end, due_key, encode, key,
+    DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, due, due_end, due_key, encode, encode_info, key,
+    key_bounds,
 };
-use crate::store::{Refresh, StoreError, Swept, Write, is_live, merge};
+use crate::store::{Epoch, Refresh, Scope, ScopeInfo, StoreError, Swept, Write, is_live, merge};
 
 /// Jobs in one transaction: bounds how long the first of them waits for the others.
 const JOBS_PER_TRANSACTION_MAX: usize = 1024;
@@ -34,6 +35,18 @@ pub(super) enum Job {
         limit: usize,
         answer: Answer<Swept>,
     },
+    Register {
+        scopes: Vec<ScopeInfo>,
+        answer: Answer<()>,
+    },
+    /// One step of a purge: removes at most `limit` entries, and replaces the epoch when there
+    /// are no more.
+    Purge {
+        scopes: Vec<Scope>,
+        limit: usize,
+        next: Epoch,
+        answer: Answer<Swept>,
+    },
     Ping {
         answer: Answer<()>,
     },
@@ -47,9 +60,10 @@ impl Job {
     fn answer(self, outcome: Result<Swept, StoreError>) {
         // A waiter that has gone away needs no answer.
         match self {
-            Self::Sweep { answer, .. } => drop(answer.send(outcome)),
+            Self::Sweep { answer, .. } | Self::Purge { answer, .. } => drop(answer.send(outcome)),
             Self::Write { answer, .. }
             | Self::Refresh { answer, .. }
+            | Self::Register { answer, .. }
             | Self::Ping { answer }
             | Self::Close { answer } => drop(answer.send(outcome.map(drop))),
         }
@@ -145,6 +159,27 @@ fn transact(database: &Database, jobs: &[Job]) -> Result<Vec<Swept>, redb::Error
                 Job::Sweep { now_ms, limit, .. } => {
                     apply_sweep(&mut entries, &mut rows, *now_ms, *limit)?
                 }
+                Job::Register { scopes, .. } => {
+                    let mut registry = transaction.open_table(SCOPES)?;
+                    for info in scopes {
+                        if let Some(row) = encode_info(info) {
+                            registry.insert(info.scope().as_bytes(), row.as_slice())?;
+                        }
+                    }
+                    Swept::default()
+                }
+                Job::Purge {
+                    scopes,
+                    limit,
+                    next,
+                    ..
+                } => {
+                    let step = apply_purge(&mut entries, scopes, *limit)?;
+                    if !step.more {
+                        transaction.open_table(EPOCH)?.insert((), next.as_bytes())?;
+                    }
+                    step
+                }
                 Job::Ping { .. } | Job::Close { .. } => Swept::default(),
             });
         }
@@ -202,14 +237,44 @@ fn apply_sweep(
             Some(live) => {
                 rows.insert(&due(live.expires_at_ms, &key), ())?;
             }
-            None => {
-                entries.remove(&key)?;
-                removed += 1;
-            }
+            None => removed += usize::from(entries.remove(&key)?.is_some()),
         }
     }
     Ok(Swept {
         removed,
         more: found.len() == limit,
+    })
+}
+
+/// Rows of `due` stay until the sweep finds nothing behind them.
+fn apply_purge(
+    entries: &mut Entries<'_>,
+    scopes: &[Scope],
+    limit: usize,
+) -> Result<Swept, redb::Error> {
+    let mut removed = 0;
+    for scope in scopes {
+        let (first, last) = key_bounds(scope);
+        let mut found = Vec::new();
+        for row in entries
+            .range::<&[u8; KEY_BYTES]>(&first..=&last)?
+            .take(limit.saturating_sub(removed))
+        {
+            found.push(*row?.0.value());
+        }
+        for key in &found {
+            entries.remove(key)?;
+        }
+        removed += found.len();
+        if removed >= limit {
+            return Ok(Swept {
+                removed,
+                more: true,
+            });
+        }
+    }
+    Ok(Swept {
+        removed,
+        more: false,
     })
 }

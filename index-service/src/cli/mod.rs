@@ -1,5 +1,9 @@
-//! The command line: `serve` and `check-config`.
+//! The command line: `serve`, `check-config`, and what operators do to accounts and ledgers.
 
+mod accounts;
+mod ledger;
+
+use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +43,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+    /// Show and edit an accounts file. A running service takes the change within seconds.
+    #[command(subcommand)]
+    Accounts(accounts::AccountsCommand),
+    /// Remove what the configured store holds of an account, a credential or a model. The
+    /// embedded store of a running service is purged by POST /v1/purge instead.
+    Purge(ledger::PurgeArgs),
+    /// Write all live entries of the configured store as lines of JSON.
+    Export(ledger::ExportArgs),
+    /// Write the entries of an export into the configured store, by the rules of a commit.
+    Import(ledger::ImportArgs),
     /// Check a configuration file: exit code 0, or 2 and one line that says what is wrong.
     CheckConfig {
         /// YAML file.
@@ -55,6 +69,10 @@ impl Cli {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(error) => bad_config(&error),
             },
+            Command::Accounts(command) => finish(command.run()),
+            Command::Purge(args) => finish(args.run()),
+            Command::Export(args) => finish(args.run()),
+            Command::Import(args) => finish(args.run()),
             Command::Serve {
                 config,
                 listen,
@@ -74,6 +92,37 @@ impl Cli {
                 }
                 serve(config)
             }
+        }
+    }
+}
+
+/// Why a command failed, for people.
+enum Failed {
+    /// A file is not what it should be: exit code 2.
+    Config(ConfigError),
+    /// Anything else: exit code 1.
+    Other(String),
+}
+
+impl Failed {
+    fn other(error: impl fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<ConfigError> for Failed {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+fn finish(outcome: Result<(), Failed>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Config(error)) => bad_config(&error),
+        Err(Failed::Other(error)) => {
+            say(&error);
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,0 +1,112 @@
+//! The response of one exchange, callback by callback: its head decides whether it is rewritten,
+//! its body is delivered, and at its end there is a verdict.
+
+mod delivery;
+mod head;
+mod verdict;
+
+use prompt_cache_core::{
+    edge::Bypass,
+    response::{Answer, BodyKind, RewriteOptions, Rewriter},
+};
+use proxy_wasm::types::Action;
+
+use delivery::Delivery;
+use head::Head;
+
+/// What is known when the response's headers arrive.
+pub struct Expected {
+    pub answer: Option<Answer>,
+    pub scrub: bool,
+    pub event_bytes_max: usize,
+    pub held_bytes_max: usize,
+}
+
+/// The response of one exchange.
+pub struct Response {
+    drop_usage_only: bool,
+    success: bool,
+    state: State,
+}
+
+enum State {
+    /// No headers yet.
+    Ahead,
+    /// Passes as it is.
+    Passing { complete: bool },
+    /// Goes through the rewriter.
+    Rewriting(Box<Delivery>),
+}
+
+impl Response {
+    /// A response that has not begun.
+    pub const fn ahead(drop_usage_only: bool) -> Self {
+        Self {
+            drop_usage_only,
+            success: false,
+            state: State::Ahead,
+        }
+    }
+
+    /// The response's headers: decides whether it is rewritten. Returns why not, if that is
+    /// worth counting.
+    pub fn headers(&mut self, expected: &Expected, end_of_stream: bool) -> Option<Bypass> {
+        let head = Head::read();
+        self.success = head.success();
+        self.state = State::Passing {
+            complete: end_of_stream,
+        };
+        let drops = self.drop_usage_only && head.kind() == Some(BodyKind::Sse);
+        let inactive = expected.answer == Some(Answer::Inactive);
+        if end_of_stream || (inactive && !drops && !expected.scrub) {
+            return None;
+        }
+        let kind = match head.readable() {
+            Ok(kind) => kind,
+            Err(bypass) => return Some(bypass),
+        };
+        head.forget_body();
+        let options = RewriteOptions {
+            kind,
+            drop_usage_only: self.drop_usage_only,
+            event_bytes_max: expected.event_bytes_max,
+            held_bytes_max: expected.held_bytes_max,
+            scrub: expected.scrub,
+        };
+        let rewriter = Rewriter::new(options, expected.answer);
+        let delivery = Delivery::new(rewriter, kind, head.place());
+        self.state = State::Rewriting(Box::new(delivery));
+        None
+    }
+
+    /// A body callback.
+    pub fn body(&mut self, size: usize, end_of_stream: bool, now_ms: impl Fn() -> u64) -> Action {
+        match &mut self.state {
+            State::Ahead => Action::Continue,
+            State::Passing { complete } => {
+                *complete |= end_of_stream;
+                Action::Continue
+            }
+            State::Rewriting(delivery) => delivery.body(size, end_of_stream, now_ms),
+        }
+    }
+
+    /// The trailers callback: the end of the body, too.
+    pub fn trailers(&mut self, now_ms: u64) -> Action {
+        match &mut self.state {
+            State::Ahead => Action::Continue,
+            State::Passing { complete } => {
+                *complete = true;
+                Action::Continue
+            }
+            State::Rewriting(delivery) => delivery.trailers(now_ms),
+        }
+    }
+
+    /// The classification is there, or will not come.
+    pub fn answered(&mut self, answer: Answer, now_ms: u64) {
+        if let State::Rewriting(delivery) = &mut self.state {
+            delivery.answered(answer, now_ms);
+        }
+    }
+}
