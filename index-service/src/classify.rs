@@ -160,7 +160,7 @@ async fn count(
     let start = Instant::now();
     let counted = service
         .pool
-        .run(move |deadline| {
+        .run(body.len(), move |deadline| {
             let Ok(prompt) = Prompt::parse(&body) else {
                 return Ok(Err("the body is not a chat request"));
             };
@@ -170,7 +170,7 @@ async fn count(
             }
             tokens
                 .count(&prompt, from, &boundaries, &|| deadline.go_on())
-                .map(Ok)
+                .map(|counts| Ok(counts.prefixes))
         })
         .await;
     service
@@ -181,6 +181,7 @@ async fn count(
         Ok(Ok(counts)) => (TokenizeOutcome::Ok, Ok(Some(counts))),
         Ok(Err(why)) => (TokenizeOutcome::Failed, Err(ClassifyError::Invalid(why))),
         Err(PoolError::Count(CountError::TooSlow)) => (TokenizeOutcome::Timeout, Ok(None)),
+        Err(PoolError::Count(CountError::TooLarge)) => (TokenizeOutcome::TooLarge, Ok(None)),
         Err(PoolError::Count(CountError::Failed)) => (TokenizeOutcome::Failed, Ok(None)),
         Err(PoolError::Full) => {
             service.metrics.shed.count(Shed::TokenizeQueue);

@@ -70,8 +70,26 @@ label! {
         Failed,
         /// It took too long.
         Timeout,
+        /// The text was larger than its tokenizer takes.
+        TooLarge,
         /// Too many were waiting.
         Busy,
+    }
+}
+
+label! {
+    /// How counts came about.
+    MethodLabels, method: CountMethod {
+        /// The texts of the blocks, for a model without a chat template.
+        BlockTexts,
+        /// The rendered prompt: as the engine counts.
+        Rendered,
+        /// Rendered, but the prompt shows a prefix otherwise than its own rendering does: the
+        /// template moves or drops what came earlier.
+        Moved,
+        /// The template refuses the conversation or costs too much: the texts of the blocks, at
+        /// least for some.
+        Refused,
     }
 }
 

@@ -14,9 +14,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, ModelLabels, RefreshLabels,
-    RefreshOutcome, Reload, ReloadLabels, Shed, ShedLabels, StoreLabels, StoreOperation,
-    TierLabels, TokenizeLabels, TokenizeOutcome,
+    ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, CountMethod, MethodLabels,
+    ModelLabels, RefreshLabels, RefreshOutcome, Reload, ReloadLabels, Shed, ShedLabels,
+    StoreLabels, StoreOperation, TierLabels, TokenizeLabels, TokenizeOutcome,
 };
 
 /// Content type of [`Metrics::render`].
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub look_up_seconds: Histogram,
     /// Counts by outcome.
     pub tokenize: Family<TokenizeLabels, Counter>,
+    /// Counts by how they came about.
+    pub counted: Family<MethodLabels, Counter>,
     /// Duration of counts, with the wait for a thread.
     pub tokenize_seconds: Histogram,
     /// Duration of commit batches, until they were durable.
@@ -84,6 +86,7 @@ impl Metrics {
             classify_seconds: seconds(r, "classify_duration", "Duration of a classification"),
             look_up_seconds: seconds(r, "lookup_duration", "Duration of a look-up in the store"),
             tokenize: add(r, "tokenize", "Counts of new text by outcome"),
+            counted: add(r, "counted", "Counts by how they came about"),
             tokenize_seconds: seconds(r, "tokenize_duration", "Duration of a count, with its wait"),
             commit_seconds: seconds(r, "commit_duration", "Duration of a commit batch"),
             commit_entries: add(r, "commit_entries", "Committed entries by outcome"),
@@ -118,6 +121,7 @@ impl Metrics {
     fn start_at_zero(&self) {
         zero(&self.classify, ClassifyOutcome::ALL);
         zero(&self.tokenize, TokenizeOutcome::ALL);
+        zero(&self.counted, CountMethod::ALL);
         zero(&self.commit_entries, CommitOutcome::ALL);
         zero(&self.refreshes, RefreshOutcome::ALL);
         zero(&self.shed, Shed::ALL);

@@ -10,12 +10,11 @@
 
 use serde::Deserialize;
 
-use super::{CountError, Counted, Prompt, TokenSource};
+use super::tokenizer::{Builtin, Tokenizer};
+use super::{CountError, Counted, Counts, Method, Prompt, TokenSource};
 
 /// Version of the rule above; a change of the rule starts fresh scopes.
 const RULE: &str = "prompt-cache block texts 1";
-/// Pieces (words, roughly) between two looks at the deadline.
-const PIECES_PER_LOOK: usize = 4096;
 
 /// A built-in encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -36,30 +35,6 @@ impl Encoding {
             Self::Cl100kBase => "cl100k_base",
         }
     }
-
-    fn tokenizer(self) -> &'static bpe_openai::Tokenizer {
-        match self {
-            Self::O200kBase => bpe_openai::o200k_base(),
-            Self::Cl100kBase => bpe_openai::cl100k_base(),
-        }
-    }
-}
-
-/// Tokens of one text. The deadline decides whether there is a count, never what it is.
-fn count_text(
-    tokenizer: &bpe_openai::Tokenizer,
-    text: &str,
-    go_on: &dyn Fn() -> bool,
-) -> Result<u64, CountError> {
-    let normalized = tokenizer.normalize(text);
-    let mut tokens = 0;
-    for (i, piece) in tokenizer.split(normalized.as_str()).enumerate() {
-        if i % PIECES_PER_LOOK == 0 && !go_on() {
-            return Err(CountError::TooSlow);
-        }
-        tokens += tokenizer.bpe.count(piece.as_bytes()) as u64;
-    }
-    Ok(tokens)
 }
 
 /// Counts block texts with a built-in encoding.
@@ -88,25 +63,34 @@ impl TokenSource for BlockTexts {
         from: Option<Counted>,
         boundaries: &[u32],
         go_on: &dyn Fn() -> bool,
-    ) -> Result<Vec<u64>, CountError> {
-        let tokenizer = self.encoding.tokenizer();
+    ) -> Result<Counts, CountError> {
+        let tokenizer = Builtin::new(self.encoding);
         let mut next = from.map_or(0, |from| from.block.saturating_add(1));
         let mut tokens = from.map_or(0, |from| from.tokens);
-        let mut counts = Vec::with_capacity(boundaries.len());
-        for &boundary in boundaries {
-            for block in next..=boundary {
+        let mut count_to = |end: u32| -> Result<u64, CountError> {
+            for block in next..end {
                 if let Some(text) = prompt.block_text(block) {
-                    tokens = tokens.saturating_add(count_text(tokenizer, &text, go_on)?);
+                    tokens = tokens.saturating_add(tokenizer.count(&text, go_on)?);
                 }
             }
-            next = boundary.saturating_add(1);
-            counts.push(tokens);
+            next = end;
+            Ok(tokens)
+        };
+        let mut prefixes = Vec::with_capacity(boundaries.len());
+        for &boundary in boundaries {
+            prefixes.push(count_to(boundary.saturating_add(1))?);
         }
-        Ok(counts)
+        let blocks = u32::try_from(prompt.block_count()).unwrap_or(u32::MAX);
+        Ok(Counts {
+            prefixes,
+            prompt: Some(count_to(blocks)?),
+            method: Method::BlockTexts,
+        })
     }
 
     fn warm_up(&self) {
-        self.encoding.tokenizer().count("warm up");
+        // Nobody waits for this count.
+        let _ = Builtin::new(self.encoding).count("warm up", &|| true);
     }
 }
 
@@ -132,9 +116,9 @@ mod tests {
     ) -> Vec<u64> {
         let body = prompt(texts);
         let source = BlockTexts::new(encoding);
-        source
-            .count(&Prompt::parse(&body).unwrap(), from, boundaries, &|| true)
-            .unwrap()
+        let prompt = Prompt::parse(&body).unwrap();
+        let counts = source.count(&prompt, from, boundaries, &|| true).unwrap();
+        counts.prefixes
     }
 
     /// Known from the published encodings.

@@ -1,5 +1,6 @@
 //! Runs counts off the async threads: a bounded number at once, a bounded number waiting, each
-//! under a time limit.
+//! under a time limit, and large prompts in a lane of their own, where they wait for each other
+//! and nobody waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +19,30 @@ pub enum PoolError {
     Count(CountError),
 }
 
+/// A prompt from so many bytes on is a large one: about five milliseconds of work.
+pub const LARGE_TEXT_BYTES: usize = 256 << 10;
+
 /// A bounded pool for blocking work.
 pub struct Pool {
+    small: Lane,
+    large: Lane,
+    timeout: Duration,
+}
+
+/// Where prompts of one kind run and wait.
+struct Lane {
     running: Arc<Semaphore>,
     /// One permit for each prompt that runs or waits.
     admitted: Arc<Semaphore>,
-    timeout: Duration,
+}
+
+impl Lane {
+    fn new(concurrency_max: usize, queue_max: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(concurrency_max)),
+            admitted: Arc::new(Semaphore::new(concurrency_max.saturating_add(queue_max))),
+        }
+    }
 }
 
 /// Says no once the time is up or nobody waits for the result any more.
@@ -49,24 +68,33 @@ impl Drop for AbandonOnDrop {
 }
 
 impl Pool {
-    /// `concurrency_max` jobs run, `queue_max` wait, none longer than `timeout_ms` in all.
+    /// `concurrency_max` jobs on small prompts run and `queue_max` wait, and beside them half as
+    /// many (at least one) on large prompts, none longer than `timeout_ms` in all. The system
+    /// shares the cores out between the lanes.
     pub fn new(concurrency_max: usize, queue_max: usize, timeout_ms: u64) -> Self {
         Self {
-            running: Arc::new(Semaphore::new(concurrency_max)),
-            admitted: Arc::new(Semaphore::new(concurrency_max.saturating_add(queue_max))),
+            small: Lane::new(concurrency_max, queue_max),
+            large: Lane::new(concurrency_max.div_ceil(2), queue_max),
             timeout: Duration::from_millis(timeout_ms),
         }
     }
 
-    /// Runs `work` on a blocking thread. The time limit covers the wait as well.
+    /// Runs `work` on a prompt of `text_bytes` on a blocking thread. The time limit covers the
+    /// wait as well.
     ///
     /// # Errors
     /// [`PoolError::Full`] at once when too many wait; [`PoolError::Count`] otherwise.
     pub async fn run<T: Send + 'static>(
         &self,
+        text_bytes: usize,
         work: impl FnOnce(&Deadline) -> Result<T, CountError> + Send + 'static,
     ) -> Result<T, PoolError> {
-        let admitted = Arc::clone(&self.admitted)
+        let lane = if text_bytes < LARGE_TEXT_BYTES {
+            &self.small
+        } else {
+            &self.large
+        };
+        let admitted = Arc::clone(&lane.admitted)
             .try_acquire_owned()
             .map_err(|_| PoolError::Full)?;
         let abandoned = Arc::new(AtomicBool::new(false));
@@ -75,7 +103,7 @@ impl Pool {
             abandoned: abandoned.clone(),
         };
         let _abandon = AbandonOnDrop(abandoned);
-        let running = Arc::clone(&self.running);
+        let running = Arc::clone(&lane.running);
         let job = async move {
             let running = running
                 .acquire_owned()
@@ -98,37 +126,70 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
     use super::*;
+
+    /// A job that runs until the test lets it go.
+    struct Held {
+        go: mpsc::Sender<()>,
+        job: JoinHandle<Result<u8, PoolError>>,
+    }
+
+    impl Held {
+        /// Returns once the job runs.
+        async fn start(pool: &Arc<Pool>, text_bytes: usize) -> Self {
+            let (started, is_started) = oneshot::channel();
+            let (go, gone) = mpsc::channel();
+            let pool = Arc::clone(pool);
+            let job = tokio::spawn(async move {
+                let work = move |_: &Deadline| {
+                    started.send(()).unwrap();
+                    gone.recv().unwrap();
+                    Ok(1)
+                };
+                pool.run(text_bytes, work).await
+            });
+            is_started.await.unwrap();
+            Self { go, job }
+        }
+
+        async fn end(self) {
+            self.go.send(()).unwrap();
+            assert_eq!(self.job.await.unwrap(), Ok(1));
+        }
+    }
 
     #[tokio::test]
     async fn a_full_pool_refuses_and_recovers() {
         let pool = Arc::new(Pool::new(1, 0, 60_000));
-        let (started, is_started) = tokio::sync::oneshot::channel();
-        let (go, gone) = std::sync::mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = Arc::clone(&pool);
-            async move {
-                pool.run(move |_| {
-                    started.send(()).unwrap();
-                    gone.recv().unwrap();
-                    Ok(1)
-                })
-                .await
-            }
-        });
-        is_started.await.unwrap();
-        assert_eq!(pool.run(|_| Ok(2)).await, Err(PoolError::Full));
-        go.send(()).unwrap();
-        assert_eq!(first.await.unwrap(), Ok(1));
-        assert_eq!(pool.run(|_| Ok(3)).await, Ok(3));
+        let first = Held::start(&pool, 0).await;
+        assert_eq!(pool.run(0, |_| Ok(2)).await, Err(PoolError::Full));
+        first.end().await;
+        assert_eq!(pool.run(0, |_| Ok(3)).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn small_prompts_do_not_wait_for_large_ones() {
+        let pool = Arc::new(Pool::new(1, 0, 60_000));
+        let large = Held::start(&pool, LARGE_TEXT_BYTES).await;
+        // The large lane is full, to run and to wait.
+        let refused = pool.run(LARGE_TEXT_BYTES, |_| Ok(2)).await;
+        assert_eq!(refused, Err(PoolError::Full));
+        assert_eq!(pool.run(LARGE_TEXT_BYTES - 1, |_| Ok(3)).await, Ok(3));
+        large.end().await;
+        assert_eq!(pool.run(LARGE_TEXT_BYTES, |_| Ok(4)).await, Ok(4));
     }
 
     #[tokio::test]
     async fn work_learns_that_its_time_is_up() {
         let pool = Pool::new(1, 0, 20);
-        let (told, is_told) = tokio::sync::oneshot::channel();
+        let (told, is_told) = oneshot::channel();
         let outcome = pool
-            .run(move |deadline| {
+            .run(0, move |deadline| {
                 while deadline.go_on() {
                     std::thread::yield_now();
                 }
