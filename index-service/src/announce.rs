@@ -101,7 +101,7 @@ fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_
         epoch: epoch.map_or_else(String::new, |epoch| {
             hex_digest(&[epoch.as_bytes(), accounts.as_slice()].concat())
         }),
-        models: service.models.policies().to_vec(),
+        models: service.models.policies(),
     };
     let body = serde_json::to_vec(&policy)?;
     let etag = format!("\"{}\"", hex_digest(&body));

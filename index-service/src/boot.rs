@@ -13,7 +13,7 @@ use crate::config::{Config, StoreConfig};
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
-use crate::policy::Models;
+use crate::policy::{ModelError, Models};
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
@@ -21,7 +21,7 @@ use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::tokens::pool::Pool;
-use crate::{accounts, http, server, sweep};
+use crate::{accounts, http, models, server, sweep};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,9 @@ pub enum BootError {
     /// The store did not open.
     #[error("cannot open the store: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// A model's files do not load.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Something that no configuration should cause.
     #[error("{0}")]
     Other(String),
@@ -76,7 +79,7 @@ pub fn assemble(
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
         clock,
-        models: Models::new(&config.models),
+        models: Models::new(&config.models)?,
         announcer: Announcer::default(),
         registry: Registry::default(),
         principals,
@@ -140,6 +143,7 @@ pub async fn serve(
             tracing::info!("ready");
         }
     });
+    let models = tokio::spawn(models::run(Arc::clone(&service), config.tokenizer_poll_ms));
     server::serve(
         listener,
         http::router(Arc::clone(&service)),
@@ -149,6 +153,7 @@ pub async fn serve(
     .await;
 
     sweeper.abort();
+    models.abort();
     if let Some(reloader) = reloader {
         reloader.abort();
     }

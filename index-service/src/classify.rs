@@ -82,11 +82,12 @@ async fn answer(
     request: &ClassifyRequest,
     body: Option<Bytes>,
 ) -> Result<ClassifyAnswer, ClassifyError> {
-    let Some(model) = service.models.get(&request.model) else {
+    let Some(active) = service.models.get(&request.model) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownModel,
         });
     };
+    let model = active.as_ref();
     let Some(account) = service.principals.account_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownPrincipal,

@@ -14,6 +14,7 @@ pub mod commit;
 pub mod config;
 pub mod http;
 pub mod metrics;
+pub mod models;
 pub mod policy;
 pub mod principals;
 pub mod purge;

@@ -5,6 +5,7 @@
 
 mod error;
 mod raw;
+mod source;
 mod validate;
 mod yaml;
 
@@ -18,7 +19,7 @@ use prompt_cache_core::wire::Fingerprint;
 pub use error::ConfigError;
 pub use yaml::parse as parse_yaml;
 
-use crate::tokens::Encoding;
+use crate::tokens::source::SourceConfig;
 
 /// Name of the ledger file inside the data directory.
 pub const LEDGER_FILE: &str = "ledger.redb";
@@ -44,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
     pub sweep_interval_ms: u64,
+    /// Pause between two looks at whether tokenizer files have changed.
+    pub tokenizer_poll_ms: u64,
     /// The log.
     pub log: LogConfig,
 }
@@ -90,7 +93,7 @@ pub struct ModelConfig {
     /// The `model` string that clients send.
     pub model: String,
     /// How its tokens are counted.
-    pub encoding: Encoding,
+    pub source: SourceConfig,
     /// The floor below which a prefix is not written.
     pub min_prefix_tokens: u64,
     /// Enabled tiers, at least one, no repeats.

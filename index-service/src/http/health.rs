@@ -24,6 +24,10 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     if !service.is_warm() {
         return Failure::unavailable("starting", "the service is starting").into_response();
     }
+    if let Some(model) = service.models.pending() {
+        let reason = format!("the tokenizer of {model:?} is not loaded yet");
+        return Failure::unavailable("model_loading", reason).into_response();
+    }
     match tokio::time::timeout(PING_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => "ready\n".into_response(),
         Ok(Err(_)) | Err(_) => {

@@ -94,6 +94,16 @@ label! {
 }
 
 label! {
+    /// What became of a tokenizer that was to be loaded while the service runs.
+    ModelLoadLabels, outcome: ModelLoadOutcome {
+        /// In use.
+        Loaded,
+        /// Not loadable; an older one stays in use, if there is one.
+        Failed,
+    }
+}
+
+label! {
     /// What became of an entry that a commit brought.
     CommitLabels, outcome: CommitOutcome {
         /// Written, or already there.

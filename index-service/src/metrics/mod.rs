@@ -15,8 +15,9 @@ use prometheus_client::registry::Registry;
 
 pub use labels::{
     ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, CountMethod, MethodLabels,
-    ModelLabels, RefreshLabels, RefreshOutcome, Reload, ReloadLabels, Shed, ShedLabels,
-    StoreLabels, StoreOperation, TierLabels, TokenizeLabels, TokenizeOutcome,
+    ModelLabels, ModelLoadLabels, ModelLoadOutcome, RefreshLabels, RefreshOutcome, Reload,
+    ReloadLabels, Shed, ShedLabels, StoreLabels, StoreOperation, TierLabels, TokenizeLabels,
+    TokenizeOutcome,
 };
 
 /// Content type of [`Metrics::render`].
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub tokenize: Family<TokenizeLabels, Counter>,
     /// Counts by how they came about.
     pub counted: Family<MethodLabels, Counter>,
+    /// Tokenizers loaded while the service runs, by outcome.
+    pub model_loads: Family<ModelLoadLabels, Counter>,
     /// Duration of counts, with the wait for a thread.
     pub tokenize_seconds: Histogram,
     /// Duration of commit batches, until they were durable.
@@ -87,6 +90,11 @@ impl Metrics {
             look_up_seconds: seconds(r, "lookup_duration", "Duration of a look-up in the store"),
             tokenize: add(r, "tokenize", "Counts of new text by outcome"),
             counted: add(r, "counted", "Counts by how they came about"),
+            model_loads: add(
+                r,
+                "model_loads",
+                "Tokenizers loaded while running, by outcome",
+            ),
             tokenize_seconds: seconds(r, "tokenize_duration", "Duration of a count, with its wait"),
             commit_seconds: seconds(r, "commit_duration", "Duration of a commit batch"),
             commit_entries: add(r, "commit_entries", "Committed entries by outcome"),
@@ -122,6 +130,7 @@ impl Metrics {
         zero(&self.classify, ClassifyOutcome::ALL);
         zero(&self.tokenize, TokenizeOutcome::ALL);
         zero(&self.counted, CountMethod::ALL);
+        zero(&self.model_loads, ModelLoadOutcome::ALL);
         zero(&self.commit_entries, CommitOutcome::ALL);
         zero(&self.refreshes, RefreshOutcome::ALL);
         zero(&self.shed, Shed::ALL);

@@ -19,10 +19,19 @@ pub struct Chat {
     pub version: String,
     /// The tokenizer, shared by all models that have the same.
     pub tokenizer: Arc<dyn Tokenizer>,
-    /// The template; without one the texts of the blocks are counted.
-    pub template: Option<ChatTemplate>,
+    /// Its templates; without one the texts of the blocks are counted.
+    pub templates: Templates,
     /// Template variables that a request may override.
     pub variables: Map<String, Value>,
+}
+
+/// The chat templates of a model.
+#[derive(Debug, Default)]
+pub struct Templates {
+    /// For every request, or for those without tools.
+    pub default: Option<ChatTemplate>,
+    /// For requests with tools.
+    pub tool_use: Option<ChatTemplate>,
 }
 
 impl TokenSource for Chat {
@@ -42,7 +51,7 @@ impl TokenSource for Chat {
             prompt,
             go_on,
         };
-        let rendering = match &self.template {
+        let rendering = match &self.templates.default {
             Some(template) => count.rendering(template, boundaries)?,
             None => None,
         };
@@ -51,7 +60,7 @@ impl TokenSource for Chat {
             None => Ok(Counts {
                 prefixes: count.fill(&vec![None; boundaries.len()], from, boundaries)?,
                 prompt: None,
-                method: match self.template {
+                method: match self.templates.default {
                     Some(_) => Method::Refused,
                     None => Method::BlockTexts,
                 },
@@ -87,7 +96,16 @@ impl Count<'_> {
         boundaries: &[u32],
     ) -> Result<Option<Rendering>, CountError> {
         let body = self.prompt.unmarked();
-        let Ok(chat) = Conversation::parse(&body, template.format(), &self.source.variables) else {
+        let variables = &self.source.variables;
+        let mut template = template;
+        let mut chat = Conversation::parse(&body, template.format(), variables);
+        if let (Ok(found), Some(tool_use)) = (&chat, &self.source.templates.tool_use)
+            && found.brings_tools()
+        {
+            template = tool_use;
+            chat = Conversation::parse(&body, template.format(), variables);
+        }
+        let Ok(chat) = chat else {
             return Ok(None);
         };
         let whole = accepted(chat.render(template, self.go_on))?;

@@ -7,13 +7,14 @@ mod chat;
 mod encodings;
 pub mod pool;
 mod prompt;
+pub mod source;
 pub mod template;
 pub mod tokenizer;
 
 use std::sync::Arc;
 
 pub use crate::metrics::CountMethod as Method;
-pub use chat::Chat;
+pub use chat::{Chat, Templates};
 pub use encodings::Encoding;
 pub use prompt::{BadPrompt, Prompt};
 

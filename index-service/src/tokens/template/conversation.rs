@@ -122,6 +122,11 @@ impl Conversation {
         role.and_then(Json::as_str).unwrap_or_default()
     }
 
+    /// Whether the request has a list of tools, empty or not.
+    pub const fn brings_tools(&self) -> bool {
+        self.tools.is_some()
+    }
+
     /// Whether there are tools.
     pub(super) fn has_tools(&self) -> bool {
         self.tools.as_ref().is_some_and(|tools| !tools.is_empty())
