@@ -29,6 +29,12 @@ test-sdk: build _envoy
     @./just --ensure openai
     PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
 
+# The ledger on real PostgreSQL, Redis and a Redis Cluster, their faults included; installs them with apt
+[positional-arguments]
+test-stores *ARGS: _nextest
+    cargo build --locked --quiet --package prompt-cache-test-servers
+    tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --package prompt-cache-index --run-ignored only "$@"
+
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
     @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
@@ -82,7 +88,7 @@ bench-streams: build _bench _envoy
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
 
 # What .ci/run calls
-ci: lint _fuzz test-sdk test
+ci: lint _fuzz test-sdk test-stores test
 
 # The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
 [private]

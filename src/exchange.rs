@@ -174,7 +174,9 @@ impl Exchange {
                 request,
                 classified,
             } => match veto {
-                _ if classified.writes.is_empty() => {}
+                // A count alone is worth a commit, and no veto: nothing is lost without it.
+                _ if classified.writes.is_empty()
+                    && (veto.is_some() || classified.counted_prompt_tokens.is_none()) => {}
                 Some(veto) => metrics.vetoed(veto),
                 None => shared.commit(Commit {
                     principal: request.principal,
@@ -182,6 +184,7 @@ impl Exchange {
                     tokenizer_version: classified.tokenizer_version,
                     age_ms: 0,
                     prompt_tokens: response.prompt_tokens(),
+                    counted_prompt_tokens: classified.counted_prompt_tokens,
                     writes: classified.writes,
                 }),
             },

@@ -10,6 +10,7 @@ use crate::accounts::{AccountsFile, FileSource};
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, StoreConfig};
+use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
@@ -20,6 +21,8 @@ use crate::registry::Registry;
 use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::postgres::PostgresStore;
+use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
 use crate::{accounts, http, models, server, sweep};
 
@@ -45,13 +48,15 @@ pub enum BootError {
     Other(String),
 }
 
-/// Opens the configured store.
+/// Opens the configured store. One behind a network is not waited for: until it answers, the
+/// service is not ready.
 ///
 /// # Errors
 /// [`BootError::Store`].
 pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BootError> {
     match config {
         StoreConfig::Embedded(embedded) => Ok(Arc::new(EmbeddedStore::open(embedded)?)),
+        StoreConfig::Postgres(postgres) => Ok(Arc::new(PostgresStore::open(postgres)?)),
     }
 }
 
@@ -65,8 +70,7 @@ pub fn assemble(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Service>, BootError> {
     let metrics = Arc::new(Metrics::new());
-    let StoreConfig::Embedded(embedded) = &config.store;
-    let flush_ms = embedded.refresh_flush_ms;
+    let flush_ms = config.store.refresh_flush_ms();
     let limits = config.limits.clone();
     let principals = Principals::new(config.principals.clone());
     if let Some(file) = &config.accounts_file {
@@ -83,6 +87,12 @@ pub fn assemble(
         announcer: Announcer::default(),
         registry: Registry::default(),
         principals,
+        memory: Memory::new(),
+        drift: Drift::new(
+            config.drift,
+            config.models.iter().map(|model| model.model.as_str()),
+            &metrics,
+        ),
         pool: Pool::new(
             limits.tokenize_concurrency_max,
             limits.tokenize_queue_max,
@@ -170,12 +180,15 @@ fn log_boot(config: &Config) {
         .iter()
         .map(|model| model.model.as_str())
         .collect();
-    let StoreConfig::Embedded(embedded) = &config.store;
+    let data_dir = match &config.store {
+        StoreConfig::Embedded(embedded) => Some(embedded.data_dir.display().to_string()),
+        StoreConfig::Postgres(_) => None,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         models = models.join(","),
-        store = "embedded",
-        data_dir = %embedded.data_dir.display(),
+        store = config.store.kind(),
+        data_dir,
         auth = config.auth_token.is_some(),
         "starting"
     );

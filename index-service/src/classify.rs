@@ -1,6 +1,5 @@
 //! The classification: look up, find the hit, count what is new, split it over the breakpoints.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,14 +7,13 @@ use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
 
-use crate::metrics::{
-    ClassifyOutcome, ModelLabels, Shed, StoreOperation, Tally, TierLabels, TokenizeOutcome,
-};
+use crate::count::{Tokens, count};
+use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
 use crate::policy::ActiveModel;
 use crate::state::Service;
 use crate::store::{Scope, StoreError};
-use crate::tokens::pool::PoolError;
-use crate::tokens::{CountError, Counted, Prompt};
+use crate::tokens::Counted;
+use crate::tokens::memory::Wanted;
 
 /// Why a classification has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -101,8 +99,14 @@ async fn answer(
         let Some(body) = body else {
             return Ok(ClassifyAnswer::TextNeeded { read: found.read() });
         };
-        match count(service, model, &found, body).await? {
-            Some(counts) => split(request, model, &found, &counts)?,
+        let wanted = wanted(request, &found)?;
+        let from = found.hit.map(|(at, entry)| Counted {
+            block: at.block,
+            tokens: entry.tokens.into(),
+        });
+        let counts = count(service, model, scope, from, &wanted, body).await?;
+        match counts {
+            Some(counts) => split(service, model, &found, &wanted, &counts),
             None => pure_read(model, &found),
         }
     };
@@ -142,82 +146,56 @@ fn pure_read(model: &ActiveModel, found: &Found) -> Classified {
             ..Split::default()
         },
         writes: Vec::new(),
+        counted_prompt_tokens: None,
     }
 }
 
-/// Cumulative tokens at each breakpoint after the hit; `None` when they cannot be counted.
-async fn count(
+/// The prefixes whose tokens are needed: one for each breakpoint after the hit.
+fn wanted(request: &ClassifyRequest, found: &Found) -> Result<Vec<Wanted>, ClassifyError> {
+    let candidates = &request.candidates;
+    let hash_of = |block| candidates.iter().find(|c| c.block == block).map(|c| c.hash);
+    found
+        .deeper
+        .iter()
+        .map(|breakpoint| {
+            let block = breakpoint.block;
+            let hash = hash_of(block).ok_or(ClassifyError::Invalid(
+                "a breakpoint is not among the candidates",
+            ))?;
+            Ok(Wanted { block, hash })
+        })
+        .collect()
+}
+
+/// The split of what was counted. A model whose counts have drifted writes nothing, if the
+/// configuration says so, and goes on comparing.
+fn split(
     service: &Service,
     model: &ActiveModel,
     found: &Found,
-    body: Bytes,
-) -> Result<Option<Vec<u64>>, ClassifyError> {
-    let boundaries: Vec<u32> = found.deeper.iter().map(|b| b.block).collect();
-    let from = found.hit.map(|(at, entry)| Counted {
-        block: at.block,
-        tokens: entry.tokens.into(),
-    });
-    let tokens = Arc::clone(&model.tokens);
-    let start = Instant::now();
-    let counted = service
-        .pool
-        .run(body.len(), move |deadline| {
-            let Ok(prompt) = Prompt::parse(&body) else {
-                return Ok(Err("the body is not a chat request"));
-            };
-            let deepest = boundaries.last().map_or(0, |block| *block as usize);
-            if deepest >= prompt.block_count() {
-                return Ok(Err("a breakpoint's block is not in the body"));
-            }
-            tokens
-                .count(&prompt, from, &boundaries, &|| deadline.go_on())
-                .map(|counts| Ok(counts.prefixes))
-        })
-        .await;
-    service
-        .metrics
-        .tokenize_seconds
-        .observe(start.elapsed().as_secs_f64());
-    let (outcome, result) = match counted {
-        Ok(Ok(counts)) => (TokenizeOutcome::Ok, Ok(Some(counts))),
-        Ok(Err(why)) => (TokenizeOutcome::Failed, Err(ClassifyError::Invalid(why))),
-        Err(PoolError::Count(CountError::TooSlow)) => (TokenizeOutcome::Timeout, Ok(None)),
-        Err(PoolError::Count(CountError::TooLarge)) => (TokenizeOutcome::TooLarge, Ok(None)),
-        Err(PoolError::Count(CountError::Failed)) => (TokenizeOutcome::Failed, Ok(None)),
-        Err(PoolError::Full) => {
-            service.metrics.shed.count(Shed::TokenizeQueue);
-            (TokenizeOutcome::Busy, Err(ClassifyError::Busy))
-        }
+    wanted: &[Wanted],
+    counts: &Tokens,
+) -> Classified {
+    let policy = &model.policy;
+    let counted: Vec<(PrefixHash, u64)> = wanted
+        .iter()
+        .map(|wanted| wanted.hash)
+        .zip(counts.prefixes.iter().copied())
+        .collect();
+    let (split, writes) = split_writes(found, &counted, policy.min_prefix_tokens);
+    // Below the floor there is nothing to commit, and a comparison is not worth a call.
+    let counted_prompt_tokens = counts.prompt.filter(|_| !writes.is_empty());
+    let (split, writes) = if service.drift.stops_writes(&policy.model) {
+        (pure_read(model, found).split, Vec::new())
+    } else {
+        (split, writes)
     };
-    service.metrics.tokenize.count(outcome);
-    result
-}
-
-fn split(
-    request: &ClassifyRequest,
-    model: &ActiveModel,
-    found: &Found,
-    counts: &[u64],
-) -> Result<Classified, ClassifyError> {
-    let mut counted = Vec::with_capacity(counts.len());
-    for (breakpoint, tokens) in found.deeper.iter().zip(counts) {
-        let candidate = request
-            .candidates
-            .iter()
-            .find(|c| c.block == breakpoint.block);
-        let Some(candidate) = candidate else {
-            return Err(ClassifyError::Invalid(
-                "a breakpoint is not among the candidates",
-            ));
-        };
-        counted.push((candidate.hash, *tokens));
-    }
-    let (split, writes) = split_writes(found, &counted, model.policy.min_prefix_tokens);
-    Ok(Classified {
-        tokenizer_version: model.policy.tokenizer_version.clone(),
+    Classified {
+        tokenizer_version: policy.tokenizer_version.clone(),
         split,
         writes,
-    })
+        counted_prompt_tokens,
+    }
 }
 
 fn record(service: &Service, model: &str, split: &Split) {

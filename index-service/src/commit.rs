@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint};
 
-use crate::metrics::{CommitOutcome, ModelLabels, StoreOperation, Tally};
+use crate::metrics::{CommitOutcome, StoreOperation, Tally};
 use crate::policy::ActiveModel;
 use crate::state::Service;
 use crate::store::{Scope, ScopeInfo, StoreError, Write};
@@ -139,15 +139,11 @@ fn drop_entries(
     service.metrics.commit_entries.count_by(outcome, entries);
 }
 
-/// A written prefix is part of the prompt: a ratio above 1 means that our count is too high.
+/// What the filter saw of a whole prompt, both counts.
 fn record_drift(service: &Service, commit: &Commit) {
-    let deepest = commit.writes.iter().map(|write| write.tokens).max();
-    if let (Some(ours), Some(theirs)) = (deepest, commit.prompt_tokens.filter(|tokens| *tokens > 0))
-    {
-        let labels = ModelLabels {
-            model: commit.model.clone(),
-        };
-        let ratio = f64::from(ours) / theirs as f64;
-        service.metrics.drift.get_or_create(&labels).observe(ratio);
+    if let (Some(ours), Some(theirs)) = (commit.counted_prompt_tokens, commit.prompt_tokens) {
+        service
+            .drift
+            .compare(&service.metrics, &commit.model, ours, theirs);
     }
 }

@@ -12,6 +12,8 @@ pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;
+pub mod count;
+pub mod drift;
 pub mod http;
 pub mod metrics;
 pub mod models;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
@@ -14,6 +15,7 @@ use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
 
 /// The service, shared by all connections.
@@ -28,6 +30,10 @@ pub struct Service {
     pub announcer: Announcer,
     /// Who may cache.
     pub principals: Principals,
+    /// Counts that the ledger does not have yet.
+    pub memory: Memory,
+    /// How our counts follow the upstream's.
+    pub drift: Drift,
     /// Threads for tokenizing.
     pub pool: Pool,
     /// Scopes that the store knows.

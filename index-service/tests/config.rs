@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prompt_cache_core::ledger::Tier;
-use prompt_cache_index::config::{Config, PrincipalsConfig};
+use prompt_cache_index::config::{Config, PrincipalsConfig, StoreConfig};
+use prompt_cache_index::tokens::Encoding;
+use prompt_cache_index::tokens::source::SourceConfig;
 
 const MODEL: &str = "models: [{model: m, encoding: o200k_base}]\n";
 
@@ -41,8 +43,8 @@ fn the_built_in_default_is_the_documented_one() {
         panic!("one model")
     };
     assert_eq!(
-        (demo.model.as_str(), demo.encoding.as_str()),
-        ("demo", "o200k_base")
+        (demo.model.as_str(), &demo.source),
+        ("demo", &SourceConfig::Encoding(Encoding::O200kBase))
     );
     assert_eq!(demo.tiers, [Tier::FiveMinutes, Tier::OneHour]);
     assert_eq!(
@@ -62,6 +64,8 @@ fn the_shortest_tier_is_the_default_tier() {
 #[test]
 fn a_refusal_names_file_key_and_reason() {
     let m = |rest: &str| format!("models: [{{model: m, encoding: o200k_base, {rest}}}]");
+    let postgres =
+        |rest: &str| format!("{MODEL}store: {{postgres: {{url: 'postgresql://h/d', {rest}}}}}");
     let table: Vec<(String, &str, &str)> = vec![
         ("{}".into(), "c.yaml: ", "missing field `models`"),
         (String::new(), "c.yaml: ", ""),
@@ -96,9 +100,79 @@ fn a_refusal_names_file_key_and_reason() {
             "not a whole number",
         ),
         (
+            format!("{MODEL}store: {{mysql: {{}}}}"),
+            "c.yaml: store.mysql: ",
+            "unknown field `mysql`",
+        ),
+        (
+            format!("{MODEL}store: {{embedded: {{}}, postgres: {{url: 'postgresql://h/d'}}}}"),
+            "c.yaml: store: ",
+            "keep one",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: }}"),
+            "c.yaml: store.postgres: ",
+            "",
+        ),
+        (
             format!("{MODEL}store: {{postgres: {{}}}}"),
             "c.yaml: store.postgres: ",
-            "unknown field `postgres`",
+            "one of url, url_file and url_env",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{url: 'postgresql://h/d', url_env: X}}}}"),
+            "c.yaml: store.postgres: ",
+            "one of url, url_file and url_env",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{url_file: no-such-file}}}}"),
+            "c.yaml: store.postgres.url_file: ",
+            "cannot be read",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{url_env: NO_SUCH_VARIABLE}}}}"),
+            "c.yaml: store.postgres.url_env: ",
+            "\"NO_SUCH_VARIABLE\" is not set",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{url: ' '}}}}"),
+            "c.yaml: store.postgres.url: ",
+            "is empty",
+        ),
+        (
+            format!("{MODEL}store: {{postgres: {{url: 'postgresql:///d'}}}}"),
+            "c.yaml: store.postgres.url: ",
+            "not a URL like",
+        ),
+        (
+            postgres("schema: Ledger"),
+            "c.yaml: store.postgres.schema: ",
+            "lower-case",
+        ),
+        (
+            postgres("schema: 'a; drop'"),
+            "c.yaml: store.postgres.schema: ",
+            "lower-case",
+        ),
+        (
+            postgres("connections_max: 0"),
+            "c.yaml: store.postgres.connections_max: ",
+            "0 is not between",
+        ),
+        (
+            postgres("operation_timeout_ms: 0"),
+            "c.yaml: store.postgres.operation_timeout_ms: ",
+            "0 is not between",
+        ),
+        (
+            postgres("refresh_flush_ms: 0"),
+            "c.yaml: store.postgres.refresh_flush_ms: ",
+            "0 is not between",
+        ),
+        (
+            postgres("pool: 3"),
+            "c.yaml: store.postgres.pool: ",
+            "unknown field `pool`",
         ),
         (
             format!("{MODEL}store: {{embedded: {{data_dir: ''}}}}"),
@@ -191,9 +265,44 @@ fn a_refusal_names_file_key_and_reason() {
             "unknown variant `p50k_base`",
         ),
         (
+            m("tokenizer: {dir: x}"),
+            "c.yaml: models[0].tokenizer: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {}}]".into(),
+            "c.yaml: models[0].tokenizer: ",
+            "one of dir and hub",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, hub: a/b}}]".into(),
+            "c.yaml: models[0].tokenizer.dir: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, offline: true}}]".into(),
+            "c.yaml: models[0].tokenizer.offline: ",
+            "no effect",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: ../up}}]".into(),
+            "c.yaml: models[0].tokenizer.hub: ",
+            "no repository",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, revision: 'x/../..'}}]".into(),
+            "c.yaml: models[0].tokenizer.revision: ",
+            "no branch",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, endpoint: hub}}]".into(),
+            "c.yaml: models[0].tokenizer.endpoint: ",
+            "no address",
+        ),
+        (
             "models: [{model: m}]".into(),
-            "c.yaml: models[0]: ",
-            "missing field `encoding`",
+            "c.yaml: models[0].encoding: ",
+            "one of encoding and tokenizer is needed",
         ),
         (
             "models: [{model: '', encoding: o200k_base}]".into(),
@@ -234,6 +343,82 @@ fn a_token_file_is_trimmed_and_starts_from_the_configs_directory() {
     assert!(
         !format!("{from_file:?}").contains("sesame"),
         "a token is never printed"
+    );
+}
+
+/// The commented stores of the example, each as it would be without `#`: all keys, all defaults.
+#[test]
+fn the_example_shows_the_other_stores_with_their_defaults() {
+    let text = std::fs::read_to_string(example()).unwrap();
+    let stores = [(
+        "postgres",
+        "url: postgresql://ledger:secret@db.example/ledger",
+    )];
+    for (kind, url) in stores {
+        let shown: String = text
+            .lines()
+            .skip_while(|line| *line != format!("  # {kind}:"))
+            .take_while(|line| line.starts_with("  # "))
+            .enumerate()
+            .take_while(|(i, line)| *i == 0 || line.starts_with("  #   "))
+            .map(|(_, line)| format!("  {}\n", line.strip_prefix("  # ").unwrap()))
+            .collect();
+        let shown = parse(&format!("{MODEL}store:\n{shown}")).unwrap();
+        let default = parse(&format!("{MODEL}store: {{{kind}: {{{url}}}}}")).unwrap();
+        assert_eq!(shown, default);
+        assert_eq!(shown.store.kind(), kind);
+    }
+}
+
+#[test]
+fn a_store_url_comes_from_a_file_or_the_environment_and_is_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("url"), "postgresql://u:sesame@h/d\n").unwrap();
+    let path = dir.path().join("c.yaml");
+    let text = format!("{MODEL}store: {{postgres: {{url_file: url, ca_file: ca.pem}}}}");
+    let StoreConfig::Postgres(from_file) = Config::parse(&text, &path).unwrap().store else {
+        panic!("another store")
+    };
+    assert_eq!(from_file.url.expose(), "postgresql://u:sesame@h/d");
+    assert_eq!(from_file.ca_file, Some(dir.path().join("ca.pem")));
+    assert!(!format!("{from_file:?}").contains("sesame"));
+    // cargo sets this one: not a URL, but found.
+    let error = parse(&format!(
+        "{MODEL}store: {{postgres: {{url_env: CARGO_PKG_NAME}}}}"
+    ));
+    assert!(
+        error
+            .unwrap_err()
+            .starts_with("c.yaml: store.postgres.url_env: not a URL")
+    );
+    let wrong = "host=h password='sesame sesame=1";
+    for key in ["url", "url_secret"] {
+        let error = parse(&format!(
+            "{MODEL}store: {{postgres: {{{key}: \"{wrong}\"}}}}"
+        ));
+        assert!(!error.unwrap_err().contains("sesame"));
+    }
+}
+
+#[test]
+fn a_data_dir_for_another_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    std::fs::write(
+        &path,
+        format!("{MODEL}store: {{postgres: {{url: 'postgresql://h/d'}}}}"),
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
+        .args(["serve", "--data-dir", "x", "--config"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        stderr,
+        "prompt-cache-index: --data-dir: the store is postgres\n"
     );
 }
 

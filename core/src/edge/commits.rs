@@ -166,6 +166,7 @@ mod tests {
             tokenizer_version: "v".into(),
             age_ms: 0,
             prompt_tokens: None,
+            counted_prompt_tokens: None,
             writes: vec![],
         }
     }

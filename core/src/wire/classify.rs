@@ -52,6 +52,10 @@ pub struct Classified {
     pub split: Split,
     /// The pending write; empty when nothing is to be committed.
     pub writes: Vec<NewEntry>,
+    /// Our count of the whole prompt, where it was counted: echoed in the commit, which is sent
+    /// for its sake even where there is nothing to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_prompt_tokens: Option<u64>,
 }
 
 /// Why the service does not cache a request.

@@ -32,6 +32,9 @@ pub struct Commit {
     /// The upstream's own count, to measure drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
+    /// Our count of the same, as answered by the classification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_prompt_tokens: Option<u64>,
     /// What to write.
     pub writes: Vec<NewEntry>,
 }

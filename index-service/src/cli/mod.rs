@@ -94,8 +94,13 @@ impl Cli {
                     config.listen = listen;
                 }
                 if let Some(data_dir) = data_dir {
-                    let StoreConfig::Embedded(embedded) = &mut config.store;
-                    embedded.data_dir = data_dir;
+                    match &mut config.store {
+                        StoreConfig::Embedded(embedded) => embedded.data_dir = data_dir,
+                        other => {
+                            say(&format!("--data-dir: the store is {}", other.kind()));
+                            return ExitCode::from(EXIT_BAD_CONFIG);
+                        }
+                    }
                 }
                 serve(config, &file)
             }

@@ -5,7 +5,9 @@
 
 mod error;
 mod raw;
+mod secret;
 mod source;
+mod store;
 mod validate;
 mod yaml;
 
@@ -17,12 +19,11 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
+pub use secret::Secret;
+pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
 
 use crate::tokens::source::SourceConfig;
-
-/// Name of the ledger file inside the data directory.
-pub const LEDGER_FILE: &str = "ledger.redb";
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// Who may cache.
     pub principals: PrincipalsConfig,
+    /// What counts above the upstream's lead to.
+    pub drift: DriftConfig,
     /// The accounts, reloaded when it changes.
     pub accounts_file: Option<PathBuf>,
     /// Caps and deadlines.
@@ -68,25 +71,6 @@ impl std::fmt::Debug for AuthToken {
     }
 }
 
-/// Which store, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// One file on this machine, one process.
-    Embedded(EmbeddedConfig),
-}
-
-/// The embedded store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EmbeddedConfig {
-    /// Directory of the ledger file; created when missing.
-    pub data_dir: PathBuf,
-    /// Memory for pages of the file.
-    pub cache_bytes: usize,
-    /// Refreshes gather this long before they are written together: the longest stretch of
-    /// refreshes a crash can lose. Commits are always durable before they are answered.
-    pub refresh_flush_ms: u64,
-}
-
 /// The cache policy of one model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
@@ -109,6 +93,15 @@ pub enum PrincipalsConfig {
     Any,
     /// Only these; others are inactive.
     Known(HashSet<Fingerprint>),
+}
+
+/// When a model's counts have drifted, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriftConfig {
+    /// Thousandths: our count of a prompt over the upstream's, above which counts have drifted.
+    pub max_ratio_permille: u32,
+    /// Write nothing for a model whose counts have drifted.
+    pub stop_writes: bool,
 }
 
 /// Caps and deadlines of the HTTP side.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use prompt_cache_core::ledger::Tier;
 use serde::Deserialize;
 
+use super::store::RawStore;
 use super::{LogFormat, LogLevel};
 use crate::tokens::Encoding;
 use crate::tokens::template::ContentFormat;
@@ -27,6 +28,8 @@ pub(super) struct Raw {
     pub principals: Vec<RawPrincipal>,
     pub accounts_file: Option<PathBuf>,
     #[serde(default)]
+    pub drift: RawDrift,
+    #[serde(default)]
     pub limits: RawLimits,
     #[serde(default = "default_sweep_interval_ms")]
     pub sweep_interval_ms: u64,
@@ -34,31 +37,6 @@ pub(super) struct Raw {
     pub tokenizer_poll_ms: u64,
     #[serde(default)]
     pub log: RawLog,
-}
-
-/// One key per kind of store; at most one may be given.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawStore {
-    pub embedded: RawEmbedded,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawEmbedded {
-    pub data_dir: PathBuf,
-    pub cache_bytes: usize,
-    pub refresh_flush_ms: u64,
-}
-
-impl Default for RawEmbedded {
-    fn default() -> Self {
-        Self {
-            data_dir: "./data".into(),
-            cache_bytes: 256 << 20,
-            refresh_flush_ms: 200,
-        }
-    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,6 +82,22 @@ pub(super) enum UnknownPrincipal {
 pub(super) struct RawPrincipal {
     /// 64 hex digits.
     pub fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDrift {
+    pub max_ratio: f64,
+    pub stop_writes: bool,
+}
+
+impl Default for RawDrift {
+    fn default() -> Self {
+        Self {
+            max_ratio: 1.02,
+            stop_writes: false,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,6 +191,7 @@ impl Raw {
             }],
             unknown_principal: UnknownPrincipal::Accept,
             principals: Vec::new(),
+            drift: RawDrift::default(),
             accounts_file: None,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),

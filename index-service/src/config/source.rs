@@ -15,7 +15,7 @@ type Invalid = (&'static str, String);
 pub(super) fn source(model: &mut RawModel, config: &Path) -> Result<SourceConfig, Invalid> {
     match (model.encoding, model.tokenizer.take()) {
         (Some(encoding), None) => Ok(SourceConfig::Encoding(encoding)),
-        (None, Some(raw)) => Ok(SourceConfig::Files(files(raw, config)?)),
+        (None, Some(raw)) => Ok(SourceConfig::Files(Box::new(files(raw, config)?))),
         (None, None) => Err((
             "encoding",
             "one of encoding and tokenizer is needed".to_owned(),

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::raw::{Raw, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
 use super::source::source;
 use super::{
-    AuthToken, Config, ConfigError, EmbeddedConfig, Limits, LogConfig, ModelConfig,
-    PrincipalsConfig, StoreConfig,
+    AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig, PrincipalsConfig,
 };
 use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
@@ -20,7 +19,8 @@ const MODELS_MAX: usize = 1000;
 /// Longest shared token.
 const AUTH_TOKEN_BYTES_MAX: usize = 4096;
 
-type Invalid = (String, String);
+/// The key and the reason.
+pub(super) type Invalid = (String, String);
 
 pub(super) fn validate(raw: Raw, path: &Path) -> Result<Config, ConfigError> {
     build(raw, path).map_err(|(key, reason)| ConfigError::new(path, Some(&key), reason))
@@ -49,32 +49,13 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         path,
     )?;
     let accounts_file = accounts_file(raw.accounts_file.as_deref(), path)?;
-    let embedded = raw.store.embedded;
-    if embedded.data_dir.as_os_str().is_empty() {
-        return Err(invalid("store.embedded.data_dir", "must not be empty"));
-    }
-    at_least(
-        "store.embedded.cache_bytes",
-        embedded.cache_bytes as u64,
-        1 << 20,
-    )?;
-    between(
-        "store.embedded.refresh_flush_ms",
-        embedded.refresh_flush_ms,
-        1,
-        10_000,
-    )?;
     between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
     between("tokenizer_poll_ms", raw.tokenizer_poll_ms, 10, 3_600_000)?;
     Ok(Config {
         listen,
         auth_token,
         admin_token,
-        store: StoreConfig::Embedded(EmbeddedConfig {
-            data_dir: embedded.data_dir,
-            cache_bytes: embedded.cache_bytes,
-            refresh_flush_ms: embedded.refresh_flush_ms,
-        }),
+        store: raw.store.validate(path)?,
         models: models(raw.models, path)?,
         principals: principals(
             raw.unknown_principal,
@@ -82,6 +63,7 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
             accounts_file.is_some(),
         )?,
         accounts_file,
+        drift: drift(&raw.drift)?,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
         tokenizer_poll_ms: raw.tokenizer_poll_ms,
@@ -128,7 +110,7 @@ fn token(
 }
 
 /// A file name of the configuration: a relative one starts from its directory.
-fn beside(config: &Path, file: &Path) -> PathBuf {
+pub(super) fn beside(config: &Path, file: &Path) -> PathBuf {
     config
         .parent()
         .map_or_else(|| file.to_owned(), |dir| dir.join(file))
@@ -231,6 +213,17 @@ fn principals(
     Ok(PrincipalsConfig::Known(known))
 }
 
+fn drift(raw: &RawDrift) -> Result<DriftConfig, Invalid> {
+    if !(1.0..=10.0).contains(&raw.max_ratio) {
+        let reason = format!("{} is not between 1 and 10", raw.max_ratio);
+        return Err(invalid("drift.max_ratio", reason));
+    }
+    Ok(DriftConfig {
+        max_ratio_permille: (raw.max_ratio * 1000.0).round() as u32,
+        stop_writes: raw.stop_writes,
+    })
+}
+
 fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
     at_least(
         "limits.classify_body_bytes_max",
@@ -302,18 +295,18 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
     })
 }
 
-fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
+pub(super) fn invalid(key: &str, reason: impl Into<String>) -> Invalid {
     (key.to_owned(), reason.into())
 }
 
-fn at_least(key: &str, value: u64, least: u64) -> Result<(), Invalid> {
+pub(super) fn at_least(key: &str, value: u64, least: u64) -> Result<(), Invalid> {
     if value < least {
         return Err(invalid(key, format!("{value} is below {least}")));
     }
     Ok(())
 }
 
-fn between(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
+pub(super) fn between(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
     if !(least..=most).contains(&value) {
         return Err(invalid(
             key,

@@ -74,6 +74,8 @@ label! {
         TooLarge,
         /// Too many were waiting.
         Busy,
+        /// Known from another request; nothing was tokenized.
+        Remembered,
     }
 }
 
@@ -197,6 +199,15 @@ pub struct TierLabels {
     pub model: String,
     /// The tier's name.
     pub tier: &'static str,
+}
+
+/// A configured model and the state of its counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabels {
+    /// The model.
+    pub model: String,
+    /// The state's name.
+    pub state: &'static str,
 }
 
 /// `StoreError` → `store_error`.

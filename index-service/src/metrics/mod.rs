@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 pub use labels::{
     ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, CountMethod, MethodLabels,
     ModelLabels, ModelLoadLabels, ModelLoadOutcome, RefreshLabels, RefreshOutcome, Reload,
-    ReloadLabels, Shed, ShedLabels, StoreLabels, StoreOperation, TierLabels, TokenizeLabels,
-    TokenizeOutcome,
+    ReloadLabels, Shed, ShedLabels, StateLabels, StoreLabels, StoreOperation, TierLabels,
+    TokenizeLabels, TokenizeOutcome,
 };
 
 /// Content type of [`Metrics::render`].
@@ -70,8 +70,10 @@ pub struct Metrics {
     pub read_tokens: Family<ModelLabels, Counter>,
     /// Tokens classified as created.
     pub created_tokens: Family<TierLabels, Counter>,
-    /// Our count of the deepest written prefix over the upstream's count of the whole prompt.
+    /// Our count of the whole prompt over the upstream's.
     pub drift: Family<ModelLabels, Histogram, fn() -> Histogram>,
+    /// 1 for the state that a model's counts are in, 0 for the others.
+    pub drift_state: Family<StateLabels, Gauge<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -120,6 +122,11 @@ impl Metrics {
             read_tokens: add(r, "read_tokens", "Tokens classified as read"),
             created_tokens: add(r, "created_tokens", "Tokens classified as created"),
             drift: drift(r),
+            drift_state: add(
+                r,
+                "counts_state",
+                "1 for how well a model's counts follow the upstream's",
+            ),
             registry,
         };
         metrics.start_at_zero();
@@ -182,8 +189,7 @@ fn drift(registry: &mut Registry) -> Family<ModelLabels, Histogram, fn() -> Hist
         ])
     };
     let family = Family::new_with_constructor(buckets);
-    let help = "Our count of the deepest written prefix over the upstream's prompt_tokens; \
-                above 1 the counts have drifted";
+    let help = "Our count of the whole prompt over the upstream's prompt_tokens";
     registry.register("counted_prompt_ratio", help, family.clone());
     family
 }

@@ -7,7 +7,10 @@
 pub mod embedded;
 mod epoch;
 mod page;
+pub mod postgres;
 mod scope;
+mod tier;
+mod tls;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;

@@ -5,6 +5,7 @@
 
 mod chat;
 mod encodings;
+pub mod memory;
 pub mod pool;
 mod prompt;
 pub mod source;

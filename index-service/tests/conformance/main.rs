@@ -8,20 +8,24 @@
 
 mod suite;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use prompt_cache_index::config::EmbeddedConfig;
+use prompt_cache_index::boot;
+use prompt_cache_index::config::{Config, EmbeddedConfig};
 use prompt_cache_index::store::Store;
 use prompt_cache_index::store::embedded::EmbeddedStore;
+use prompt_cache_test_servers::fresh_name;
 
-/// Runs the named cases of the suite, each on a fresh store from `$make`, which returns the
+/// Runs the named cases of the suite, with an attribute, each on a fresh store from `$make`, which returns the
 /// store and whatever must outlive it.
 macro_rules! conformance {
-    ($backend:ident, $make:expr, [$($case:ident),+ $(,)?]) => {
+    ($attribute:tt $backend:ident, $make:expr, [$($case:ident),+ $(,)?]) => {
         mod $backend {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #$attribute
                 async fn $case() {
                     let (store, _alive) = $make;
                     suite::$case(Arc::clone(&store)).await;
@@ -29,6 +33,56 @@ macro_rules! conformance {
                 }
             )+
         }
+    };
+}
+
+/// What holds for every store.
+macro_rules! conformance_of_all {
+    ($attribute:tt $backend:ident, $make:expr, [$($more:ident),* $(,)?]) => {
+        conformance!(
+            $attribute $backend,
+            $make,
+            [
+                scopes_share_nothing,
+                an_entry_expires_at_its_millisecond,
+                an_expiry_is_never_shortened,
+                a_shorter_tier_never_replaces_a_live_longer_one,
+                a_longer_tier_upgrades_a_live_shorter_one,
+                an_expired_entry_is_replaced_whole,
+                a_write_twice_is_a_write_once,
+                a_batch_with_repeats_is_merged_in_order,
+                a_batch_of_writes_that_came_too_late_is_merged_in_order,
+                the_largest_batch_is_written_and_refreshed,
+                crossing_batches_finish_and_agree,
+                concurrent_cold_writers_agree,
+                a_refresh_extends_and_changes_nothing_else,
+                a_refresh_of_nothing_creates_nothing,
+                eighty_candidates_with_holes,
+                the_largest_count_survives,
+                a_registered_scope_is_listed,
+                a_purge_removes_its_scopes_and_only_those,
+                the_epoch_changes_with_every_purge_and_nothing_else,
+                a_scan_yields_every_entry,
+                a_model_of_the_rules_agrees,
+                $($more,)*
+            ]
+        );
+    };
+}
+
+/// A store that removes what has expired only when it is swept: all of the above and this.
+macro_rules! conformance_with_sweeps {
+    ($attribute:tt $backend:ident, $make:expr) => {
+        conformance_of_all!(
+            $attribute $backend,
+            $make,
+            [
+                a_sweep_removes_the_expired_and_only_those,
+                a_sweep_goes_in_bounded_steps,
+                a_refreshed_entry_outlives_its_first_sweep,
+                a_sweep_under_load_loses_nothing,
+            ]
+        );
     };
 }
 
@@ -42,31 +96,24 @@ fn embedded() -> (Arc<dyn Store>, tempfile::TempDir) {
     (Arc::new(EmbeddedStore::open(&config).unwrap()), dir)
 }
 
-conformance!(
-    embedded,
-    super::embedded(),
-    [
-        scopes_share_nothing,
-        an_entry_expires_at_its_millisecond,
-        an_expiry_is_never_shortened,
-        a_shorter_tier_never_replaces_a_live_longer_one,
-        a_longer_tier_upgrades_a_live_shorter_one,
-        an_expired_entry_is_replaced_whole,
-        a_write_twice_is_a_write_once,
-        a_batch_with_repeats_is_merged_in_order,
-        concurrent_cold_writers_agree,
-        a_refresh_extends_and_changes_nothing_else,
-        a_refresh_of_nothing_creates_nothing,
-        eighty_candidates_with_holes,
-        the_largest_count_survives,
-        a_sweep_removes_the_expired_and_only_those,
-        a_sweep_goes_in_bounded_steps,
-        a_refreshed_entry_outlives_its_first_sweep,
-        a_sweep_under_load_loses_nothing,
-        a_registered_scope_is_listed,
-        a_purge_removes_its_scopes_and_only_those,
-        the_epoch_changes_with_every_purge_and_nothing_else,
-        a_scan_yields_every_entry,
-        a_model_of_the_rules_agrees,
-    ]
+/// The configured store, on a server that `./just test-stores` has started.
+fn configured(store: &str) -> (Arc<dyn Store>, ()) {
+    let text = format!("models: [{{model: m, encoding: o200k_base}}]\nstore: {store}");
+    let config = Config::parse(&text, Path::new("test.yaml")).unwrap();
+    (boot::open_store(&config.store).unwrap(), ())
+}
+
+fn postgres() -> (Arc<dyn Store>, ()) {
+    let schema = fresh_name();
+    configured(&format!(
+        "{{postgres: {{url_env: TEST_POSTGRES_URL, schema: {schema}, connections_max: 8, \
+         operation_timeout_ms: 30000, acquire_timeout_ms: 30000, connect_timeout_ms: 30000}}}}"
+    ))
+}
+
+conformance_with_sweeps!([cfg(test)] embedded, super::embedded());
+conformance_with_sweeps!(
+    [ignore = "needs a PostgreSQL server: ./just test-stores"]
+    postgres,
+    super::postgres()
 );

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{LiveEntry, MAX_CANDIDATES, NewEntry, Tier};
 use prompt_cache_core::wire::Fingerprint;
-use prompt_cache_index::store::{Cursor, Refresh, Scope, ScopeInfo, Store, Write};
+use prompt_cache_index::store::{
+    BATCH_ENTRIES_MAX, Cursor, Refresh, Scope, ScopeInfo, Store, Write,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -181,6 +183,96 @@ pub async fn a_batch_with_repeats_is_merged_in_order(store: AnyStore) {
     ];
     store.write(batch, NOW).await.unwrap();
     assert_eq!(get(&store, 1, 1, NOW).await, live(5, H1, NOW + 3000));
+}
+
+/// A write may come after its own expiry. It replaces an expired entry, lends a live one its
+/// tier, and is itself replaced by the next.
+pub async fn a_batch_of_writes_that_came_too_late_is_merged_in_order(store: AnyStore) {
+    let stored = vec![
+        write(1, 1, 5, M5, NOW + 9000),
+        write(1, 2, 5, M5, NOW + 1000),
+    ];
+    store.write(stored, NOW).await.unwrap();
+    let now = NOW + 2000;
+    let batch = vec![
+        write(1, 1, 6, H1, now - 1),
+        write(1, 2, 6, H1, now - 1),
+        write(1, 3, 6, H1, now),
+        write(1, 1, 7, M5, now + 500),
+        write(1, 2, 7, M5, now + 500),
+        write(1, 3, 7, M5, now + 500),
+        write(1, 3, 8, M5, now + 700),
+    ];
+    store.write(batch, now).await.unwrap();
+    assert_eq!(get(&store, 1, 1, now).await, live(5, H1, NOW + 9000));
+    assert_eq!(get(&store, 1, 2, now).await, live(7, M5, now + 500));
+    assert_eq!(get(&store, 1, 3, now).await, live(7, M5, now + 700));
+}
+
+pub async fn the_largest_batch_is_written_and_refreshed(store: AnyStore) {
+    let entries = 0..BATCH_ENTRIES_MAX as u32;
+    let tenant = |n: u32| (n % 7) as u8;
+    let batch = entries
+        .clone()
+        .map(|n| write(tenant(n), n, n, M5, NOW + 1000))
+        .collect();
+    store.write(batch, NOW).await.unwrap();
+    let refreshes = entries
+        .clone()
+        .map(|n| Refresh {
+            scope: scope(tenant(n)),
+            hash: hash(n),
+            expires_at_ms: NOW + 2000 + u64::from(n),
+        })
+        .collect();
+    store.refresh(refreshes).await.unwrap();
+    for n in entries.step_by(97) {
+        let expected = live(n, M5, NOW + 2000 + u64::from(n));
+        assert_eq!(get(&store, tenant(n), n, NOW).await, expected);
+    }
+}
+
+/// Batches over the same keys in opposite orders, writes against refreshes against sweeps:
+/// nobody may wait in a circle.
+pub async fn crossing_batches_finish_and_agree(store: AnyStore) {
+    const KEYS: u32 = 60;
+    let tasks: Vec<_> = (0..6u64)
+        .map(|task| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for round in 0..15 {
+                    let mut keys: Vec<u32> = (0..KEYS).collect();
+                    if task % 2 == 0 {
+                        keys.reverse();
+                    }
+                    let expires_at_ms = NOW + 20_000 + 100 * round + task;
+                    if task < 4 {
+                        let writes = keys.iter().map(|n| write(1, *n, 7, M5, expires_at_ms));
+                        store.write(writes.collect(), NOW).await.unwrap();
+                    } else {
+                        let refreshes = keys.iter().map(|n| Refresh {
+                            scope: scope(1),
+                            hash: hash(*n),
+                            expires_at_ms,
+                        });
+                        store.refresh(refreshes.collect()).await.unwrap();
+                    }
+                    store.sweep(NOW + 1, 10).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    for n in 0..KEYS {
+        assert_eq!(
+            get(&store, 1, n, NOW)
+                .await
+                .map(|entry| entry.expires_at_ms >= NOW + 21_403),
+            Some(true)
+        );
+    }
 }
 
 pub async fn concurrent_cold_writers_agree(store: AnyStore) {

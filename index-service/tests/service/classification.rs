@@ -235,6 +235,7 @@ fn too_slow_a_count_keeps_the_read_and_writes_nothing() {
         tokenizer_version: version,
         age_ms: 0,
         prompt_tokens: None,
+        counted_prompt_tokens: None,
         writes: vec![prompt_cache_core::ledger::NewEntry {
             hash: asked.candidates[0].hash,
             tokens: 20,

@@ -25,6 +25,7 @@ fn commit(running: &Running, n: u8, tier: Tier, age_ms: u64) -> Commit {
         tokenizer_version: version(running),
         age_ms,
         prompt_tokens: Some(60),
+        counted_prompt_tokens: Some(50),
         writes: vec![entry(n, 50, tier)],
     }
 }

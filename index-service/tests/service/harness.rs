@@ -17,7 +17,7 @@ use prompt_cache_core::wire::{
 };
 use prompt_cache_index::accounts::{FileSource, look};
 use prompt_cache_index::clock::ManualClock;
-use prompt_cache_index::config::Config;
+use prompt_cache_index::config::{Config, StoreConfig};
 use prompt_cache_index::state::Service;
 use prompt_cache_index::store::{
     Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
@@ -57,8 +57,9 @@ pub fn start(more: &str) -> Running {
     };
     let mut config = Config::parse(&text, Path::new("test.yaml")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let prompt_cache_index::config::StoreConfig::Embedded(embedded) = &mut config.store;
-    embedded.data_dir = dir.path().to_owned();
+    if let StoreConfig::Embedded(embedded) = &mut config.store {
+        embedded.data_dir = dir.path().to_owned();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -301,6 +302,7 @@ pub fn commit_of(request: &ClassifyRequest, classified: &Classified) -> Commit {
         tokenizer_version: classified.tokenizer_version.clone(),
         age_ms: 0,
         prompt_tokens: None,
+        counted_prompt_tokens: classified.counted_prompt_tokens,
         writes: classified.writes.clone(),
     }
 }

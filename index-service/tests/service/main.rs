@@ -10,6 +10,7 @@
 mod accounts;
 mod classification;
 mod commits;
+mod counting;
 mod faults;
 mod harness;
 mod http;

@@ -1,5 +1,10 @@
 //! Tokenizers count what their library counts, over any cut, and stay within bounds.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod tiktoken;
 mod trained;

@@ -11,9 +11,10 @@
 //! the entry or moves its row on. So a read costs no index write.
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, NewEntry, Tier};
+use prompt_cache_core::ledger::{LiveEntry, NewEntry};
 use prompt_cache_core::wire::Fingerprint;
 
+use crate::store::tier::{tier_code, tier_of};
 use crate::store::{SCOPE_BYTES, Scope, ScopeInfo, Write};
 
 /// Length of an entry's key.
@@ -67,15 +68,9 @@ pub fn encode(entry: &LiveEntry) -> Value {
 pub fn decode(value: &Value) -> Option<LiveEntry> {
     let (expires_at_ms, rest) = value.split_first_chunk::<8>()?;
     let (tokens, rest) = rest.split_first_chunk::<4>()?;
-    let tier = match rest.first()? {
-        0 => Tier::FiveMinutes,
-        1 => Tier::OneHour,
-        2 => Tier::Day,
-        _ => return None,
-    };
     Some(LiveEntry {
         tokens: u32::from_le_bytes(*tokens),
-        tier,
+        tier: tier_of(*rest.first()?)?,
         expires_at_ms: u64::from_le_bytes(*expires_at_ms),
     })
 }
@@ -120,14 +115,6 @@ pub fn decode_info(bytes: &[u8]) -> Option<ScopeInfo> {
     })
 }
 
-const fn tier_code(tier: Tier) -> u8 {
-    match tier {
-        Tier::FiveMinutes => 0,
-        Tier::OneHour => 1,
-        Tier::Day => 2,
-    }
-}
-
 /// The row of an entry that expires then.
 pub fn due(expires_at_ms: u64, key: &Key) -> Due {
     let mut due = [0; DUE_BYTES];
@@ -160,6 +147,7 @@ fn seconds(count: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use prompt_cache_core::ledger::Tier;
     use proptest::prelude::*;
 
     use super::*;

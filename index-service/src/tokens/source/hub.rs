@@ -22,10 +22,10 @@ const COMPLETE: &str = ".prompt-cache-index-complete";
 pub(super) fn fetch(hub: &HubConfig) -> Result<PathBuf, SourceError> {
     let cache = Cache::new(absolute(&hub.cache_dir)?);
     let cached = cache.repo(repository(hub, &hub.revision)).get(TOKENIZER);
-    if let Some(dir) = cached.as_deref().and_then(Path::parent) {
-        if hub.offline || dir.join(COMPLETE).exists() {
-            return Ok(dir.to_owned());
-        }
+    if let Some(dir) = cached.as_deref().and_then(Path::parent)
+        && (hub.offline || dir.join(COMPLETE).exists())
+    {
+        return Ok(dir.to_owned());
     }
     if hub.offline {
         let reason = format!(

@@ -31,7 +31,7 @@ pub enum SourceConfig {
     /// A built-in encoding; block texts.
     Encoding(Encoding),
     /// The model's own files.
-    Files(FilesConfig),
+    Files(Box<FilesConfig>),
 }
 
 impl SourceConfig {

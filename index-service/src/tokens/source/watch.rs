@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{FilesConfig, Place, SourceConfig, files};
+use super::files::NAMES;
+use super::{Place, SourceConfig};
 
 /// When and how large a model's files were. A hub's files are not looked at again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,17 +13,12 @@ pub struct Stamp(Vec<(PathBuf, Option<(u64, SystemTime)>)>);
 impl Stamp {
     /// Of the files that `config` names.
     pub fn of(config: &SourceConfig) -> Self {
-        let SourceConfig::Files(FilesConfig {
-            place,
-            chat_template,
-            ..
-        }) = config
-        else {
+        let SourceConfig::Files(files) = config else {
             return Self(Vec::new());
         };
-        let mut paths: Vec<PathBuf> = chat_template.iter().cloned().collect();
-        if let Place::Dir(dir) = place {
-            paths.extend(files::NAMES.iter().map(|(name, _)| dir.join(name)));
+        let mut paths: Vec<PathBuf> = files.chat_template.iter().cloned().collect();
+        if let Place::Dir(dir) = &files.place {
+            paths.extend(NAMES.iter().map(|(name, _)| dir.join(name)));
         }
         let stamped = paths.into_iter().map(|path| {
             let stamp = stamp(&path);

@@ -1,0 +1,124 @@
+//! Counts the new prefixes of a prompt: remembered, counted by another request that is under way,
+//! or by the model's tokenizer.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::classify::ClassifyError;
+use crate::metrics::{Shed, Tally, TokenizeOutcome};
+use crate::policy::ActiveModel;
+use crate::state::Service;
+use crate::store::Scope;
+use crate::tokens::memory::Wanted;
+use crate::tokens::pool::PoolError;
+use crate::tokens::{CountError, Counted, Prompt};
+
+/// The tokens of new prefixes.
+pub struct Tokens {
+    /// Cumulative, of each prefix.
+    pub prefixes: Vec<u64>,
+    /// Of the whole prompt, where a pass of this request's own told.
+    pub prompt: Option<u64>,
+}
+
+/// Why there is no count.
+enum Uncounted {
+    /// The request contradicts the prompt it brought.
+    Invalid(&'static str),
+    /// The tokenizer gave up.
+    GaveUp,
+    /// Too many prompts wait.
+    Full,
+}
+
+/// Cumulative tokens at each of `wanted`, and of the whole prompt where this request's own pass
+/// told; `None` when they cannot be counted.
+///
+/// # Errors
+/// When the request is invalid or too many wait.
+pub async fn count(
+    service: &Service,
+    model: &ActiveModel,
+    scope: Scope,
+    from: Option<Counted>,
+    wanted: &[Wanted],
+    body: Bytes,
+) -> Result<Option<Tokens>, ClassifyError> {
+    let prompt = OnceLock::new();
+    let passes = OnceLock::new();
+    let counts = service.memory.counts(scope, from, wanted, |from, blocks| {
+        let _ = passes.set(());
+        tokenize(service, model, from, blocks, body.clone(), &prompt)
+    });
+    let counted = counts.await;
+    if passes.get().is_none() {
+        service.metrics.tokenize.count(TokenizeOutcome::Remembered);
+    }
+    match counted {
+        Ok(prefixes) => Ok(Some(Tokens {
+            prefixes,
+            prompt: prompt.into_inner(),
+        })),
+        Err(why) => match *why {
+            Uncounted::Invalid(why) => Err(ClassifyError::Invalid(why)),
+            Uncounted::GaveUp => Ok(None),
+            Uncounted::Full => Err(ClassifyError::Busy),
+        },
+    }
+}
+
+/// One pass of the tokenizer; leaves the count of the whole prompt in `whole`.
+async fn tokenize(
+    service: &Service,
+    model: &ActiveModel,
+    from: Option<Counted>,
+    boundaries: Vec<u32>,
+    body: Bytes,
+    whole: &OnceLock<u64>,
+) -> Result<Vec<u64>, Uncounted> {
+    let tokens = Arc::clone(&model.tokens);
+    let start = Instant::now();
+    let counted = service.pool.run(body.len(), move |deadline| {
+        let Ok(prompt) = Prompt::parse(&body) else {
+            return Ok(Err("the body is not a chat request"));
+        };
+        let deepest = boundaries.last().map_or(0, |block| *block as usize);
+        if deepest >= prompt.block_count() {
+            return Ok(Err("a breakpoint's block is not in the body"));
+        }
+        tokens
+            .count(&prompt, from, &boundaries, &|| deadline.go_on())
+            .map(Ok)
+    });
+    let counted = counted.await;
+    service
+        .metrics
+        .tokenize_seconds
+        .observe(start.elapsed().as_secs_f64());
+    let (outcome, result) = match counted {
+        Ok(Ok(counts)) => {
+            service.metrics.counted.count(counts.method);
+            if let Some(tokens) = counts.prompt {
+                let _ = whole.set(tokens);
+            }
+            (TokenizeOutcome::Ok, Ok(counts.prefixes))
+        }
+        Ok(Err(why)) => (TokenizeOutcome::Failed, Err(Uncounted::Invalid(why))),
+        Err(PoolError::Full) => {
+            service.metrics.shed.count(Shed::TokenizeQueue);
+            (TokenizeOutcome::Busy, Err(Uncounted::Full))
+        }
+        Err(PoolError::Count(error)) => {
+            let outcome = match error {
+                CountError::TooSlow => TokenizeOutcome::Timeout,
+                CountError::TooLarge => TokenizeOutcome::TooLarge,
+                CountError::Failed => TokenizeOutcome::Failed,
+            };
+            (outcome, Err(Uncounted::GaveUp))
+        }
+    };
+    service.metrics.tokenize.count(outcome);
+    result
+}
