@@ -35,6 +35,15 @@ test-stores *ARGS: _nextest
     cargo build --locked --quiet --package prompt-cache-test-servers
     tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --package prompt-cache-index --run-ignored only "$@"
 
+# Our token counts beside the Python libraries' on generated conversations (ORACLE_CONVERSATIONS=10000)
+test-oracle:
+    @if ./just --ensure oracle; then \
+        cargo build --locked --release --package prompt-cache-index --example count_tokens && \
+        exec .tools/oracle/venv/bin/python tests/oracle/run.py {{ quote(target / "release/examples/count_tokens") }} .tools/oracle/files .tools/oracle/npm; \
+    else \
+        echo "test-oracle: skipped, its packages could not be fetched"; \
+    fi
+
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
     @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
@@ -88,7 +97,7 @@ bench-streams: build _bench _envoy
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
 
 # What .ci/run calls
-ci: lint _fuzz test-sdk test-stores test
+ci: lint _fuzz test-sdk test-oracle test-stores test
 
 # The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
 [private]

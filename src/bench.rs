@@ -1,7 +1,7 @@
 //! Measurements inside Envoy's VM, in place of the filter; compiled only with the feature `bench`.
 //!
 //! The plugin's configuration is the mode, a bare word: `core` times what `core` does and logs a
-//! line of JSON per case; `noop` and `buffer` are filters that show what any filter costs.
+//! line of JSON per case; `noop`, `buffer` and `read` are filters that show what any filter costs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@
 #[path = "../core/benches/corpus/mod.rs"]
 mod corpus;
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Instant};
 
 use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
@@ -21,7 +21,7 @@ use proxy_wasm::{
 };
 
 use crate::host;
-use corpus::cases::{Planning, cases};
+use corpus::cases::{Planning, cases, time};
 
 /// Begins the lines that the runner collects.
 const PREFIX: &str = "bench:";
@@ -45,6 +45,7 @@ enum Mode {
     #[default]
     Noop,
     Buffer,
+    Read,
     Core,
 }
 
@@ -55,10 +56,15 @@ impl RootContext for Root {
         self.mode = match host::plugin_configuration().unwrap_or_default().as_slice() {
             b"noop" => Mode::Noop,
             b"buffer" => Mode::Buffer,
+            b"read" => Mode::Read,
             b"core" => Mode::Core,
             _ => return false,
         };
-        self.mode != Mode::Core || host::set_tick_period(TICK_MS).is_ok()
+        if self.mode == Mode::Core {
+            host_calls();
+            return host::set_tick_period(TICK_MS).is_ok();
+        }
+        true
     }
 
     fn on_tick(&mut self) {
@@ -67,9 +73,10 @@ impl RootContext for Root {
         if let Some(bytes) = PLANNED_BYTES.get(step) {
             return memory(*bytes);
         }
+        let step = step - PLANNED_BYTES.len();
         let mut cases = cases();
-        let Some(case) = cases.get_mut(step - PLANNED_BYTES.len()) else {
-            if step == PLANNED_BYTES.len() + cases.len() {
+        let Some(case) = cases.get_mut(step) else {
+            if step == cases.len() {
                 log::info!("{PREFIX} end");
             }
             return;
@@ -87,13 +94,32 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream {
-            buffers: self.mode == Mode::Buffer,
-        }))
+        Some(Box::new(Stream(self.mode)))
     }
 
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
+    }
+}
+
+/// What a call out of the VM costs: one that brings nothing back, and one for whose few bytes Envoy
+/// enters the VM again, to allocate. In `on_configure`, where Envoy has something to give.
+fn host_calls() {
+    let clock = time(&mut || {
+        black_box(Instant::now());
+    });
+    let getter = time(&mut || {
+        assert_eq!(
+            host::plugin_configuration().ok().as_deref(),
+            Some(&b"core"[..])
+        );
+    });
+    for (call, took) in [("the clock", clock), ("a getter", getter)] {
+        log::info!(
+            r#"{PREFIX} {{"host_call":"{call}","min_ns":{},"median_ns":{}}}"#,
+            took.min_ns,
+            took.median_ns
+        );
     }
 }
 
@@ -129,10 +155,9 @@ fn fill() -> Vec<Vec<u8>> {
     spare
 }
 
-/// A stream that passes, or that waits for the whole request as the filter does.
-struct Stream {
-    buffers: bool,
-}
+/// A stream that passes, that waits for the whole request as the filter does, or that reads every
+/// piece of the response and does nothing with it.
+struct Stream(Mode);
 
 impl Context for Stream {}
 
@@ -144,11 +169,18 @@ impl HttpContext for Stream {
     fn on_http_request_body(&mut self, _: usize, end_of_stream: bool) -> Action {
         self.held(end_of_stream)
     }
+
+    fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
+        if self.0 == Mode::Read {
+            black_box(host::response_body(0, size).ok());
+        }
+        Action::Continue
+    }
 }
 
 impl Stream {
-    const fn held(&self, end_of_stream: bool) -> Action {
-        if self.buffers && !end_of_stream {
+    fn held(&self, end_of_stream: bool) -> Action {
+        if self.0 == Mode::Buffer && !end_of_stream {
             Action::Pause
         } else {
             Action::Continue

@@ -3,8 +3,8 @@
 use prompt_cache_core::{
     config::FilterConfig,
     wire::{
-        CLASSIFY_PATH, COMMIT_PATH, ClassifyAnswer, ClassifyRequest, CommitBatch, POLICY_PATH,
-        READY_PATH, TEXT_CONTENT_TYPE,
+        CLASSIFY_PATH, COMMIT_PATH, ClassifyAnswer, ClassifyRequest, CommitAnswer, CommitBatch,
+        POLICY_PATH, READY_PATH, TEXT_CONTENT_TYPE,
     },
 };
 use proxy_wasm::types::Status;
@@ -174,6 +174,11 @@ impl Answer {
         if self.status != Some(200) {
             return None;
         }
+        ClassifyAnswer::parse(&self.body()?).ok()
+    }
+
+    /// The body of an acknowledged batch.
+    pub fn commit(&self) -> Option<CommitAnswer> {
         serde_json::from_slice(&self.body()?).ok()
     }
 }

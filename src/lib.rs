@@ -11,6 +11,7 @@ mod bench;
 mod callout;
 mod exchange;
 mod host;
+mod lookup;
 mod metrics;
 mod request;
 mod response;

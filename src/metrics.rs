@@ -4,6 +4,8 @@
 //! which Envoy's tag extraction makes `promptcache_<name>{<label>="<value>"}`. Stats are never
 //! freed: every label comes from a closed set and is defined when the VM is configured.
 
+use std::cell::Cell;
+
 use prompt_cache_core::{
     edge::Bypass,
     ledger::{Outcome, Tier},
@@ -70,18 +72,33 @@ impl Veto {
     }
 }
 
-/// A counter without labels.
+/// Streams per tick whose counters show when they end. Behind them, under load, counters show on
+/// the tick: a request makes half a dozen additions, and each would be a host call.
+const SHOWN_AT_ONCE_PER_TICK: u32 = 4;
+
+/// A counter without labels. What is added shows on the next [`Metrics::flush`].
 #[derive(Debug)]
-pub struct Counter(Option<u32>);
+pub struct Counter {
+    id: Option<u32>,
+    added: Cell<u64>,
+}
 
 impl Counter {
     fn define(name: &str) -> Self {
-        Self(host::define_metric(MetricType::Counter, &format!("promptcache.{name}")).ok())
+        Self {
+            id: host::define_metric(MetricType::Counter, &format!("promptcache.{name}")).ok(),
+            added: Cell::new(0),
+        }
     }
 
-    /// Adds `by`; zero is left out, because Envoy refuses it.
+    /// Adds `by`.
     pub fn add(&self, by: u64) {
-        if let (Some(id), Ok(by @ 1..)) = (self.0, i64::try_from(by)) {
+        self.added.set(self.added.get().saturating_add(by));
+    }
+
+    /// Envoy refuses an increment of zero.
+    fn flush(&self) {
+        if let (Some(id), Ok(by @ 1..)) = (self.id, i64::try_from(self.added.take())) {
             let _ = host::increment(id, by);
         }
     }
@@ -102,9 +119,15 @@ impl Labelled {
             counter.add(by);
         }
     }
+
+    fn flush(&self) {
+        for (_, counter) in &self.0 {
+            counter.flush();
+        }
+    }
 }
 
-/// A histogram of milliseconds.
+/// A histogram of milliseconds or bytes.
 #[derive(Debug)]
 pub struct Histogram(Option<u32>);
 
@@ -148,6 +171,7 @@ pub struct Metrics {
     classify: Labelled,
     pub classify_duration_ms: Histogram,
     pub terminal_hold_ms: Histogram,
+    pub held_bytes: Histogram,
     pub read_input_tokens: Counter,
     creation_input_tokens: Labelled,
     commit: Labelled,
@@ -157,8 +181,11 @@ pub struct Metrics {
     pub split_capped: Counter,
     pub body_read_failed: Counter,
     pub breaker_opened: Counter,
+    lease_hits: Counter,
     policy_refresh: Labelled,
     pub policy_first_loads: Counter,
+    /// Streams that ended since the last tick; `None` when no tick will come any more.
+    ended: Cell<Option<u32>>,
     #[cfg(feature = "memory-gauge")]
     pub vm_memory: MemoryGauge,
 }
@@ -185,6 +212,7 @@ impl Metrics {
             ),
             classify_duration_ms: Histogram::define("classify_duration_ms"),
             terminal_hold_ms: Histogram::define("terminal_hold_ms"),
+            held_bytes: Histogram::define("held_bytes"),
             read_input_tokens: Counter::define("read_input_tokens_total"),
             creation_input_tokens: Labelled::define(
                 "creation_input_tokens_total",
@@ -206,11 +234,69 @@ impl Metrics {
             split_capped: Counter::define("split_capped_total"),
             body_read_failed: Counter::define("body_read_failed_total"),
             breaker_opened: Counter::define("breaker_opened_total"),
+            lease_hits: Counter::define("lease_hits_total"),
             policy_refresh: Labelled::define("policy_refresh_total", "result", ["ok", "error"]),
             policy_first_loads: Counter::define("policy_first_loads_total"),
+            ended: Cell::new(Some(0)),
             #[cfg(feature = "memory-gauge")]
             vm_memory: MemoryGauge::define(),
         }
+    }
+
+    /// A stream's last addition was made.
+    pub fn stream_ended(&self) {
+        let ended = self.ended.get().map(|ended| ended.saturating_add(1));
+        self.ended.set(ended);
+        if ended.is_none_or(|ended| ended <= SHOWN_AT_ONCE_PER_TICK) {
+            self.flush();
+        }
+    }
+
+    /// Time for what the streams under load left.
+    pub fn tick(&self) {
+        self.ended.set(Some(0));
+        self.flush();
+    }
+
+    /// The root context goes; streams in flight stay for a while.
+    pub fn no_more_ticks(&self) {
+        self.ended.set(None);
+        self.flush();
+    }
+
+    /// Shows what was added since the last time.
+    fn flush(&self) {
+        for labelled in [
+            &self.marker_requests,
+            &self.requests,
+            &self.markers_rejected,
+            &self.classify,
+            &self.creation_input_tokens,
+            &self.commit,
+            &self.commit_vetoed,
+            &self.bypass,
+            &self.policy_refresh,
+        ] {
+            labelled.flush();
+        }
+        for counter in [
+            &self.read_input_tokens,
+            &self.commit_retries,
+            &self.split_capped,
+            &self.body_read_failed,
+            &self.breaker_opened,
+            &self.lease_hits,
+            &self.policy_first_loads,
+        ] {
+            counter.flush();
+        }
+    }
+
+    /// A classification from leases is one like any other, only without a callout.
+    pub fn leased(&self) {
+        self.classified(ClassifyOutcome::Ok);
+        self.classify_duration_ms.record(0);
+        self.lease_hits.add(1);
     }
 
     pub fn marker_request(&self, marked: bool) {

@@ -37,9 +37,9 @@ pub struct Sender {
 
 impl Sender {
     /// Reads them.
-    pub fn of(config: &FilterConfig, headers: &Headers) -> Self {
+    pub fn of(shared: &Shared, headers: &Headers) -> Self {
         Self {
-            principal: principal(config, headers),
+            principal: principal(shared, headers),
             trace: TraceHeaders::among(headers),
             accepts_encodings: headers.has("accept-encoding"),
             transfer_encoding: headers.has("transfer-encoding"),
@@ -48,28 +48,27 @@ impl Sender {
 }
 
 /// The fingerprint of the first credential that is present.
-fn principal(config: &FilterConfig, headers: &Headers) -> Option<Fingerprint> {
-    let key = config.fingerprint_key.as_bytes();
+fn principal(shared: &Shared, headers: &Headers) -> Option<Fingerprint> {
     let header = |name: &str| {
         let value = headers.get(name)?;
         Some(value.trim_ascii().to_vec()).filter(|value| !value.is_empty())
     };
-    config.principal.iter().find_map(|source| match source {
+    let credential = |source: &PrincipalSource| match source {
         PrincipalSource::AuthorizationBearer => {
-            Fingerprint::of(key, bearer_token(&header("authorization")?)?)
+            bearer_token(&header("authorization")?).map(<[u8]>::to_vec)
         }
-        PrincipalSource::XApiKey => Fingerprint::of(key, &header("x-api-key")?),
+        PrincipalSource::XApiKey => header("x-api-key"),
         // Named values are set apart, so that a tenant called like a key is not that key's owner.
-        PrincipalSource::Header(name) => {
-            Fingerprint::of(key, &named("header", name, &header(name)?))
-        }
+        PrincipalSource::Header(name) => Some(named("header", name, &header(name)?)),
         PrincipalSource::Attribute(path) => {
             let value = host::attribute(path)
                 .ok()?
                 .filter(|value| !value.is_empty())?;
-            Fingerprint::of(key, &named("attribute", &path.join("."), &value))
+            Some(named("attribute", &path.join("."), &value))
         }
-    })
+    };
+    let credential = shared.config.principal.iter().find_map(credential)?;
+    Some(shared.fingerprint_key.fingerprint(&credential))
 }
 
 fn named(kind: &str, name: &str, value: &[u8]) -> Vec<u8> {
@@ -119,7 +118,9 @@ pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwar
             policy: &shared.policy.borrow(),
             principal: sender.principal,
             callouts_allowed: shared.breaker.borrow().is_closed(),
+            now_ms: shared.now_ms(),
         },
+        &mut shared.leases.borrow_mut(),
     );
     let forward = match planned {
         Plan::Forward(forward) => forward,

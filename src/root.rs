@@ -1,10 +1,11 @@
-//! The root context: configuration, policy refresh, delivery of commits, the breaker's probe.
+//! The root context: configuration, policy refresh, delivery of the outbox, the breaker's probe.
 
 use std::{collections::HashMap, rc::Rc};
 
 use prompt_cache_core::{
     config::FilterConfig,
-    edge::{CommitResult, PolicyView},
+    edge::{Delivery, PolicyView},
+    wire::{CommitAnswer, FingerprintKey},
 };
 use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},
@@ -46,6 +47,8 @@ struct PolicyRefresh {
     /// Failures since the last answer.
     failures: u32,
     due_at_ms: u64,
+    /// When the request in flight was made.
+    asked_at_ms: u64,
     loaded: bool,
 }
 
@@ -72,6 +75,13 @@ impl Context for Root {
             Purpose::Probe => running.probed(answer.status == Some(200)),
         }
     }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(metrics) = &self.metrics {
+            metrics.no_more_ticks();
+        }
+        true
+    }
 }
 
 impl RootContext for Root {
@@ -93,15 +103,20 @@ impl RootContext for Root {
                 "prompt-cache-filter: fingerprint_key is empty, fingerprints are not secret"
             );
         }
+        let Some(key) = FingerprintKey::new(config.fingerprint_key.as_bytes()) else {
+            log::error!("prompt-cache-filter: fingerprint_key cannot be used");
+            return false;
+        };
         let metrics = self
             .metrics
             .get_or_insert_with(|| Rc::new(Metrics::define()));
         self.running = Some(Running {
-            shared: Rc::new(Shared::new(config, Rc::clone(metrics))),
+            shared: Rc::new(Shared::new(config, key, Rc::clone(metrics))),
             policy: PolicyRefresh {
                 etag: None,
                 failures: 0,
                 due_at_ms: 0,
+                asked_at_ms: 0,
                 loaded: false,
             },
             callouts: HashMap::new(),
@@ -119,7 +134,8 @@ impl RootContext for Root {
         };
         let now_ms = running.shared.now_ms();
         running.refresh_policy(now_ms);
-        running.deliver_commits(now_ms);
+        running.deliver(now_ms);
+        running.shared.metrics.tick();
         running.probe(now_ms);
     }
 
@@ -143,6 +159,7 @@ impl Running {
         }
         // Its answer sets the next time; without one it is asked again all the same.
         self.policy.due_at_ms = now_ms.saturating_add(POLICY_LOST_MS);
+        self.policy.asked_at_ms = now_ms;
         match callout::policy(&self.shared.config, self.policy.etag.as_deref()) {
             Ok(token) => {
                 self.callouts.insert(token, Purpose::Policy);
@@ -153,7 +170,10 @@ impl Running {
 
     fn policy_answered(&mut self, answer: &Answer) {
         match answer.status {
-            Some(304) if self.policy.etag.is_some() => {}
+            Some(304) if self.policy.etag.is_some() => {
+                let asked_at_ms = self.policy.asked_at_ms;
+                self.shared.leases.borrow_mut().confirm(asked_at_ms);
+            }
             Some(200) => {
                 let Some(view) = answer.body().and_then(|body| PolicyView::parse(&body)) else {
                     return self.policy_failed();
@@ -162,7 +182,7 @@ impl Running {
                     .ok()
                     .flatten()
                     .and_then(|etag| String::from_utf8(etag).ok());
-                self.shared.policy.replace(view);
+                self.replace_policy(view);
             }
             _ => return self.policy_failed(),
         }
@@ -174,6 +194,18 @@ impl Running {
         let now_ms = self.shared.now_ms();
         self.policy.due_at_ms = now_ms + jittered(self.shared.config.policy_refresh_ms);
         self.shared.metrics.policy_refreshed(true);
+    }
+
+    /// What was leased under another policy is void: it may have been purged.
+    fn replace_policy(&self, view: PolicyView) {
+        let asked_at_ms = self.policy.asked_at_ms;
+        let mut leases = self.shared.leases.borrow_mut();
+        if *self.shared.policy.borrow() == view {
+            leases.confirm(asked_at_ms);
+        } else {
+            leases.renew(view.epoch(), asked_at_ms);
+            self.shared.policy.replace(view);
+        }
     }
 
     /// Keeps the policy it has: a service that is away makes classifications fail, not models
@@ -192,31 +224,37 @@ impl Running {
         self.shared.metrics.policy_refreshed(false);
     }
 
-    fn deliver_commits(&mut self, now_ms: u64) {
-        let (settled, batch) = self.shared.commits.borrow_mut().next_batch(now_ms);
+    fn deliver(&mut self, now_ms: u64) {
+        let (settled, batch) = self.shared.outbox.borrow_mut().next_batch(now_ms);
         self.shared.metrics.commits(settled);
         let Some(batch) = batch else { return };
         match callout::commit(&self.shared.config, &batch) {
             Ok(token) => {
                 self.callouts.insert(token, Purpose::Commit);
             }
-            Err(_) => self.commit_settled(CommitResult::Failed),
+            Err(_) => self.delivered(Delivery::Failed, &CommitAnswer::default()),
         }
     }
 
     fn commit_answered(&self, answer: &Answer) {
-        self.commit_settled(match answer.status {
-            Some(200..=299) => CommitResult::Delivered,
-            Some(400 | 413) => CommitResult::Refused,
-            _ => CommitResult::Failed,
-        });
+        let delivery = match answer.status {
+            Some(200..=299) => Delivery::Delivered,
+            Some(400 | 413) => Delivery::Refused,
+            _ => Delivery::Failed,
+        };
+        self.delivered(delivery, &answer.commit().unwrap_or_default());
     }
 
-    fn commit_settled(&self, result: CommitResult) {
+    fn delivered(&self, delivery: Delivery, answer: &CommitAnswer) {
         let now_ms = self.shared.now_ms();
-        let settled = self.shared.commits.borrow_mut().settle(result, now_ms);
-        self.shared.metrics.commits(settled);
-        if result == CommitResult::Failed {
+        let arrived = self.shared.outbox.borrow_mut().settle(delivery, now_ms);
+        {
+            let mut leases = self.shared.leases.borrow_mut();
+            leases.committed(&arrived.commits, answer, now_ms);
+            leases.extended(&arrived.reads, answer, now_ms);
+        }
+        self.shared.metrics.commits(arrived.settled);
+        if delivery == Delivery::Failed {
             self.shared.metrics.commit_retries.add(1);
         }
     }

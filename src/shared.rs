@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use prompt_cache_core::{
     config::FilterConfig,
-    edge::{Breaker, CommitQueue, PolicyView},
-    wire::Commit,
+    edge::{Breaker, Flights, Leases, Outbox, PolicyView},
+    wire::{Commit, FingerprintKey, LeasedRead},
 };
 
 use crate::metrics::Metrics;
@@ -16,22 +16,32 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Shared {
     pub config: FilterConfig,
+    pub fingerprint_key: FingerprintKey,
     pub metrics: Rc<Metrics>,
     pub policy: RefCell<PolicyView>,
+    pub leases: RefCell<Leases>,
+    pub flights: RefCell<Flights>,
     pub breaker: RefCell<Breaker>,
-    pub commits: RefCell<CommitQueue>,
+    pub outbox: RefCell<Outbox>,
     started: Instant,
 }
 
 impl Shared {
-    pub fn new(config: FilterConfig, metrics: Rc<Metrics>) -> Self {
+    pub fn new(
+        config: FilterConfig,
+        fingerprint_key: FingerprintKey,
+        metrics: Rc<Metrics>,
+    ) -> Self {
         Self {
+            fingerprint_key,
             policy: RefCell::default(),
+            leases: RefCell::new(Leases::new(config.lease_bytes_max, config.lease_trust_ms)),
+            flights: RefCell::default(),
             breaker: RefCell::new(Breaker::new(
                 config.breaker_failures,
                 config.breaker_open_ms,
             )),
-            commits: RefCell::new(CommitQueue::new(
+            outbox: RefCell::new(Outbox::new(
                 config.commit_queue_max,
                 config.commit_deadline_ms,
             )),
@@ -48,8 +58,13 @@ impl Shared {
 
     /// Queues an earned commit; the root context delivers it on its next tick.
     pub fn commit(&self, commit: Commit) {
-        let settled = self.commits.borrow_mut().push(commit, self.now_ms());
+        let settled = self.outbox.borrow_mut().commit(commit, self.now_ms());
         self.metrics.commits(settled);
+    }
+
+    /// Queues a read that was answered from leases at `now_ms`.
+    pub fn read(&self, read: LeasedRead, now_ms: u64) {
+        self.outbox.borrow_mut().read(read, now_ms);
     }
 
     /// Reports a classification callout to the breaker.

@@ -88,7 +88,7 @@ impl HttpContext for Stream {
             return Action::Pause;
         }
         self.phase = Phase::Collecting {
-            sender: Sender::of(&shared.config, &headers),
+            sender: Sender::of(shared, &headers),
             body_bytes: 0,
         };
         Action::Pause
@@ -143,8 +143,9 @@ impl HttpContext for Stream {
         if let Phase::Forwarded(exchange) = mem::replace(&mut self.phase, Phase::Untouched) {
             exchange.finish();
         }
-        #[cfg(feature = "memory-gauge")]
         if let Some(shared) = &self.shared {
+            shared.metrics.stream_ended();
+            #[cfg(feature = "memory-gauge")]
             shared.metrics.vm_memory.show();
         }
     }

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod edge;
 pub mod ledger;
+mod object;
 mod order;
 pub mod prefix_hash;
 pub mod request;

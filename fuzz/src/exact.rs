@@ -7,7 +7,7 @@ use prompt_cache_core::request::Edits;
 
 use crate::{
     request_support::Carrier,
-    response_reference::{Members, Node, named, object},
+    response_reference::text::{Members, Node, named, object},
 };
 
 /// What is to be forwarded in place of `body`, which is an object.

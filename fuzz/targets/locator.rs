@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use prompt_cache_core::response::{BodyKind, RewriteOptions};
 use prompt_cache_fuzz::{
     input::{INPUT_BYTES_MAX, Knobs},
-    response_reference::{may_be_capped, readable, rewrite},
+    response_reference::{may_be_capped, rewrite, text::readable},
     setup::Setup,
 };
 

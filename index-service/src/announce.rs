@@ -27,6 +27,8 @@ pub struct Announced {
     pub body: Bytes,
     /// Its strong entity tag, with its quotes.
     pub etag: String,
+    /// The epoch in it.
+    pub epoch: Arc<str>,
 }
 
 /// The policy that is being announced.
@@ -74,6 +76,11 @@ impl Announcer {
         Ok(announced)
     }
 
+    /// The epoch that was announced last, without asking the store; empty when it is not known.
+    pub fn epoch(&self) -> Arc<str> {
+        self.read(|last| Arc::clone(&last.announced.epoch))
+    }
+
     /// Has the next policy request ask the store again.
     pub fn expire(&self) {
         self.last
@@ -96,11 +103,12 @@ impl Announcer {
 
 fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_json::Error> {
     let accounts = service.principals.digest();
+    let epoch = epoch.map_or_else(String::new, |epoch| {
+        hex_digest(&[epoch.as_bytes(), accounts.as_slice()].concat())
+    });
     let policy = Policy {
         v: WIRE_VERSION,
-        epoch: epoch.map_or_else(String::new, |epoch| {
-            hex_digest(&[epoch.as_bytes(), accounts.as_slice()].concat())
-        }),
+        epoch: epoch.clone(),
         models: service.models.policies(),
     };
     let body = serde_json::to_vec(&policy)?;
@@ -108,6 +116,7 @@ fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_
     Ok(Announced {
         body: body.into(),
         etag,
+        epoch: epoch.into(),
     })
 }
 

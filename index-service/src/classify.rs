@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{Found, Split, Tier, find_hit, split_writes};
-use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
+use prompt_cache_core::ledger::{Found, LiveEntry, Split, Tier, find_hit, split_writes};
+use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
 
 use crate::count::{Tokens, count};
 use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
@@ -92,8 +92,11 @@ async fn answer(
         });
     };
     let scope = Scope::of(&account, &request.model, &model.policy.tokenizer_version);
-    let found = look_up(service, request, scope).await?;
-    let classified = if found.deeper.is_empty() {
+    // Before the look-up: what a purge in between removes is not leased in the epoch after it.
+    let epoch = service.announcer.epoch();
+    let now_ms = service.clock.now_ms();
+    let found = look_up(service, request, scope, now_ms).await?;
+    let mut classified = if found.deeper.is_empty() {
         pure_read(model, &found)
     } else {
         let Some(body) = body else {
@@ -111,6 +114,8 @@ async fn answer(
         }
     };
     record(service, &request.model, &classified.split);
+    classified.leases = leases(&found, now_ms);
+    epoch.as_ref().clone_into(&mut classified.epoch);
     Ok(ClassifyAnswer::Ok(classified))
 }
 
@@ -119,8 +124,8 @@ async fn look_up(
     service: &Service,
     request: &ClassifyRequest,
     scope: Scope,
+    now_ms: u64,
 ) -> Result<Found, ClassifyError> {
-    let now_ms = service.clock.now_ms();
     let hashes: Vec<PrefixHash> = request.candidates.iter().map(|c| c.hash).collect();
     let start = Instant::now();
     let live = service.store.look_up(&scope, &hashes, now_ms).await;
@@ -137,6 +142,17 @@ async fn look_up(
     Ok(found)
 }
 
+/// What was found live, for the edge to remember. The expiry is the one before this read.
+fn leases(found: &Found, now_ms: u64) -> Vec<Lease> {
+    let lease = |(hash, entry): &(PrefixHash, LiveEntry)| Lease {
+        hash: *hash,
+        tokens: entry.tokens,
+        tier: entry.tier,
+        ttl_ms: entry.expires_at_ms.saturating_sub(now_ms),
+    };
+    found.refresh.iter().map(lease).collect()
+}
+
 /// What is answered when nothing is written: the read, if any.
 fn pure_read(model: &ActiveModel, found: &Found) -> Classified {
     Classified {
@@ -145,8 +161,7 @@ fn pure_read(model: &ActiveModel, found: &Found) -> Classified {
             read: found.read(),
             ..Split::default()
         },
-        writes: Vec::new(),
-        counted_prompt_tokens: None,
+        ..Classified::default()
     }
 }
 
@@ -195,10 +210,12 @@ fn split(
         split,
         writes,
         counted_prompt_tokens,
+        ..Classified::default()
     }
 }
 
-fn record(service: &Service, model: &str, split: &Split) {
+/// Counts what was read and created.
+pub(crate) fn record(service: &Service, model: &str, split: &Split) {
     if split.read > 0 {
         let labels = ModelLabels {
             model: model.to_owned(),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint};
+use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint, LeasedRead};
 
-use crate::metrics::{CommitOutcome, StoreOperation, Tally};
+use crate::leased;
+use crate::metrics::{CommitOutcome, RefreshOutcome, StoreOperation, Tally};
 use crate::policy::ActiveModel;
 use crate::state::Service;
 use crate::store::{Scope, ScopeInfo, StoreError, Write};
@@ -18,7 +19,11 @@ use crate::store::{Scope, ScopeInfo, StoreError, Write};
 pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnswer, StoreError> {
     let start = Instant::now();
     let now_ms = service.clock.now_ms();
-    let mut answer = CommitAnswer::default();
+    let mut answer = CommitAnswer {
+        // Before the writes: what a purge removes of them is not leased in the epoch after it.
+        epoch: service.announcer.epoch().as_ref().to_owned(),
+        ..CommitAnswer::default()
+    };
     let mut writes = Vec::new();
     let mut unregistered = Vec::new();
     for commit in &batch.commits {
@@ -70,8 +75,31 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
         .commit_entries
         .count_by(CommitOutcome::Written, written);
     answer.written = written;
+    answer.reads_dropped = refresh(service, &batch.reads, now_ms).await?;
     tracing::debug!(written, dropped = answer.dropped, "committed");
     Ok(answer)
+}
+
+/// Extends the lives of what was read; returns how many reads were dropped.
+async fn refresh(service: &Service, reads: &[LeasedRead], now_ms: u64) -> Result<u64, StoreError> {
+    let read = async {
+        let (refreshes, dropped) = leased::refreshes(service, reads, now_ms).await?;
+        let count = refreshes.len() as u64;
+        if count > 0 {
+            service.store.refresh(refreshes).await?;
+        }
+        Ok((count, dropped))
+    };
+    let (count, dropped) = read.await.inspect_err(|error: &StoreError| {
+        tracing::warn!(%error, reads = reads.len(), "leased reads failed");
+        service.metrics.store_errors.count(StoreOperation::Refresh);
+    })?;
+    service
+        .metrics
+        .refreshes
+        .count_by(RefreshOutcome::Written, count);
+    leased::count(service, reads);
+    Ok(dropped)
 }
 
 /// A scope is known before it has entries, so that a purge misses none.

@@ -15,6 +15,7 @@ pub mod config;
 pub mod count;
 pub mod drift;
 pub mod http;
+mod leased;
 pub mod metrics;
 pub mod models;
 pub mod policy;

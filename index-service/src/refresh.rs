@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::LiveEntry;
+use prompt_cache_core::ledger::{LiveEntry, refreshed};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::{Metrics, RefreshOutcome, StoreOperation, Tally};
@@ -17,8 +17,6 @@ use crate::store::{BATCH_ENTRIES_MAX, Refresh, Scope, Store};
 
 /// Refreshes that may wait for the next flush.
 const REFRESHES_WAITING_MAX: usize = 65_536;
-/// A refresh that would gain less than this part of the tier's window is skipped.
-const GAIN_PARTS_MIN: u64 = 100;
 
 /// The refresh of an entry that is read at `now_ms`, unless it would gain too little.
 pub fn refresh_of(
@@ -27,10 +25,8 @@ pub fn refresh_of(
     entry: LiveEntry,
     now_ms: u64,
 ) -> Option<Refresh> {
-    let window_ms = entry.tier.duration_ms();
-    let expires_at_ms = now_ms.saturating_add(window_ms);
-    let gain_ms = expires_at_ms.saturating_sub(entry.expires_at_ms);
-    (gain_ms > 0 && gain_ms.saturating_mul(GAIN_PARTS_MIN) >= window_ms).then_some(Refresh {
+    let expires_at_ms = refreshed(entry.tier, entry.expires_at_ms, now_ms)?;
+    Some(Refresh {
         scope,
         hash,
         expires_at_ms,

@@ -36,13 +36,14 @@ pub(super) struct Delivery {
 /// once; HTTP/2 comes frame by frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// `content-length`, no trailers: in the VM. The end of the body is sure to follow.
+    /// `content-length`, or until an HTTP/1 connection closes, no trailers: in the VM. The end of
+    /// the body is sure to follow.
     Vm,
     /// HTTP/1.1 in chunks, trailers only if somebody enabled them and none announced: a pause only
     /// for what ends the body, where it holds nothing else back.
     Chunked,
-    /// HTTP/2, or until the connection closes: also a pause for a piece of an event, where it
-    /// holds nothing else back.
+    /// HTTP/2, as far as can be told: also a pause for a piece of an event, where it holds nothing
+    /// else back.
     Unframed,
     /// Trailers are announced: always a pause.
     Announced,

@@ -53,6 +53,9 @@ impl Head {
             Place::Vm
         } else if self.0.has("transfer-encoding") {
             Place::Chunked
+        } else if self.0.has("connection") {
+            // HTTP/1 until the connection closes (HTTP/2 has no such header): no trailers either.
+            Place::Vm
         } else {
             Place::Unframed
         }

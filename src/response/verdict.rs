@@ -59,6 +59,12 @@ impl Response {
         }
     }
 
+    /// Most bytes that were held back at once; `None` if none were.
+    pub fn held_bytes(&self) -> Option<u64> {
+        let bytes = self.completion()?.held_bytes_max();
+        u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+    }
+
     /// Parts of the response that passed unedited, once each.
     pub fn bypasses(&self) -> impl Iterator<Item = Bypass> {
         let oversize = self.completion().is_some_and(|c| c.oversize_events() > 0);

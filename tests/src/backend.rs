@@ -64,8 +64,14 @@ const KEY: &str = "backend";
 const TOPIC: &str = "a backend";
 
 impl Backend {
-    /// Starts the world and commits the prefix.
+    /// Starts the world and commits the prefix. Without leases, as the point of a backend is when
+    /// the answer to a callout comes.
     pub async fn start(protocol: Protocol, mut options: Options) -> Self {
+        if let Some(plugin) = options.plugin.as_object_mut() {
+            plugin.insert("lease_bytes_max".to_owned(), json!(0));
+        } else {
+            options.plugin = json!({"lease_bytes_max": 0});
+        }
         let mut h2 = None;
         match protocol {
             Protocol::Http1 => {}

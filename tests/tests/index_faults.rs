@@ -176,6 +176,77 @@ async fn the_breaker_opens_probes_and_closes() {
     world.await_commits(1).await;
 }
 
+/// A service whose probes succeed and whose classifications fail, and one that comes and goes. A
+/// probe is never a client's request: each time the breaker closes, it takes as many failures as
+/// configured to open it.
+#[tokio::test]
+async fn a_service_that_flaps() {
+    const FAILURES: u64 = 3;
+    let options = Options {
+        concurrency: Some(1),
+        ..with_plugin(
+            json!({"breaker_failures": FAILURES, "breaker_open_ms": 50, "lease_bytes_max": 0}),
+        )
+    };
+    let mut world = World::with(options).await;
+    let request = chat("a", &marked(&long_prefix("flaps")));
+    let (response, _) = world.exchange(&request, &completion(5000)).await;
+    let tokens = cache_of(&response.usage()).creation();
+    assert!(tokens > 1024);
+    world.await_commits(1).await;
+
+    let asked = |world: &World| world.faults.seen(Route::Classify).len() as u64;
+    let before = asked(&world);
+    world
+        .faults
+        .set(Route::Classify, Fault::Answer(503, b"{}".to_vec()));
+    let end = Instant::now() + prompt_cache_e2e::deadline::PATIENCE;
+    let mut sent = 0;
+    let opened = loop {
+        let (response, _) = world.exchange(&request, &completion(5000)).await;
+        assert_eq!(response.text(), completion(5000).to_string());
+        sent += 1;
+        let opened = world
+            .stats()
+            .await
+            .counter("promptcache_breaker_opened_total", &[]);
+        if opened >= 4 {
+            break opened;
+        }
+        assert!(Instant::now() < end, "opened {opened} times");
+    };
+    let failed = asked(&world) - before;
+    assert!(
+        (opened * FAILURES..(opened + 1) * FAILURES).contains(&failed),
+        "{failed} of {sent} asked, opened {opened} times"
+    );
+    world.faults.set(Route::Classify, Fault::None);
+
+    for round in 0..3 {
+        if round > 0 {
+            world.faults.up().await;
+        }
+        loop {
+            let (response, _) = world.exchange(&request, &completion(5000)).await;
+            let usage = response.usage();
+            if usage.get("cache_read_input_tokens").is_some() {
+                assert_eq!(cache_of(&usage).read, tokens);
+                break;
+            }
+            assert!(Instant::now() < end, "the breaker does not close");
+        }
+        world.faults.down().await;
+        let skipped = [("outcome", "breaker_open")];
+        let before = world.stats().await.counter(CLASSIFY, &skipped);
+        while world.stats().await.counter(CLASSIFY, &skipped) == before {
+            let (response, _) = world.exchange(&request, &completion(5000)).await;
+            assert_eq!(response.text(), completion(5000).to_string());
+            assert!(Instant::now() < end, "the breaker does not open");
+        }
+    }
+    world.assert_no_vm_lost().await;
+}
+
 #[tokio::test]
 async fn a_service_that_was_never_there() {
     let mut world = World::start().await;

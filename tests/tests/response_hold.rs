@@ -397,4 +397,14 @@ async fn the_wait_is_measured() {
     let stats = backend.world.stats().await;
     let waited = stats.counter("promptcache_terminal_hold_ms_sum", &[]);
     assert!(waited > 500, "{waited} ms");
+    // So are the bytes: the usage frame and `[DONE]`, and before them the JSON that began the world.
+    let held = [("le", "1024")];
+    backend
+        .world
+        .await_counter("promptcache_held_bytes_bucket", &held, 2)
+        .await;
+    let stats = backend.world.stats().await;
+    let bytes = stats.counter("promptcache_held_bytes_sum", &[]) as usize;
+    let waiting = events()[3..].concat().len();
+    assert!((waiting..waiting + 200).contains(&bytes), "{bytes} bytes");
 }

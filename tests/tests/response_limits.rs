@@ -10,7 +10,7 @@
 
 use prompt_cache_core::response::BodyKind;
 use prompt_cache_e2e::{
-    backend::{Backend, Ending, Protocol, expected, large_json, whole},
+    backend::{Answering, Backend, Ending, Protocol, expected, large_json, whole},
     faults::Route,
     world::{Options, completion_events},
 };
@@ -18,6 +18,10 @@ use serde_json::{Value, json};
 
 const LIMIT: &str = "/static_resources/listeners/0/per_connection_buffer_limit_bytes";
 const MIB: usize = 1 << 20;
+/// What the VM may take for a response of 20 MiB: what Envoy reads at once, a few times.
+const VM_PAGES_MAX: u64 = (8 * MIB / PAGE_BYTES) as u64;
+/// A page of the VM's linear memory.
+const PAGE_BYTES: usize = 64 << 10;
 
 fn with_envoys_default_limit(plugin: Value) -> Options {
     Options {
@@ -30,7 +34,12 @@ fn with_envoys_default_limit(plugin: Value) -> Options {
 #[tokio::test]
 async fn a_json_body_of_20_mib_with_envoys_default_limits() {
     for protocol in Protocol::ALL {
-        let mut backend = Backend::start(protocol, with_envoys_default_limit(json!({}))).await;
+        let options = Options {
+            // It tells its size.
+            trapping: true,
+            ..with_envoys_default_limit(json!({}))
+        };
+        let mut backend = Backend::start(protocol, options).await;
         for usage_first in [false, true] {
             let body = large_json(usage_first, 20 * MIB, 5000);
             let expected = expected(body.as_bytes(), BodyKind::Json, false, backend.answer());
@@ -73,6 +82,12 @@ async fn a_json_body_of_20_mib_with_envoys_default_limits() {
             }
         }
         backend.world.assert_no_vm_lost().await;
+        let stats = backend.world.await_idle().await;
+        let pages = stats.counter("promptcache_vm_memory_pages", &[]);
+        assert!(
+            (1..VM_PAGES_MAX).contains(&pages),
+            "{protocol:?}: {pages} pages"
+        );
     }
 }
 
@@ -127,6 +142,49 @@ async fn bursts_behind_a_kept_piece() {
         }
         backend.world.assert_no_vm_lost().await;
     }
+}
+
+/// The same from a server that says nothing of the body's length and closes at its end. Were it
+/// taken for HTTP/2, the kept piece would wait under a pause, and the next read would not fit.
+#[tokio::test]
+async fn bursts_behind_a_kept_piece_until_the_connection_closes() {
+    let options = with_envoys_default_limit(json!({}));
+    let mut backend = Backend::start(Protocol::Http1, options).await;
+    let events: String = completion_events(5000)
+        .iter()
+        .map(|e| format!("data: {e}\n\n"))
+        .collect();
+    let image = "0123456789abcdef".repeat(3 * MIB / 16);
+    let body =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"image\":\"{image}\"}}}}]}}\n\n{events}");
+    let expected = expected(body.as_bytes(), BodyKind::Sse, false, backend.answer());
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        for kept in [100, 10_000, 16_000] {
+            let before = backend.classified().await;
+            let sent = backend.world.client.send(&backend.request(true)).await;
+            let Answering::H1(mut call) = backend.next().await else {
+                unreachable!("HTTP/1.1 here")
+            };
+            backend.await_classified(before + 1).await;
+            let (head, tail) = body.split_at(kept);
+            call.raw(format!(
+                "{version} 200 X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{head}"
+            ))
+            .await;
+            let incoming = sent.head().await;
+            call.raw(tail).await;
+            drop(call);
+            let found = whole(incoming).await;
+            let found = found.unwrap_or_else(|e| panic!("{version}, kept {kept}: {e}"));
+            assert!(
+                found == expected,
+                "{version}, kept {kept}: {} of {} bytes",
+                found.len(),
+                expected.len()
+            );
+        }
+    }
+    backend.world.assert_no_vm_lost().await;
 }
 
 #[tokio::test]

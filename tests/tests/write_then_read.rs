@@ -5,10 +5,19 @@
 use prompt_cache_e2e::{
     faults::Route,
     world::{
-        World, cache_of, chat, completion, completion_events, long_prefix, marked, marked_stream,
+        Options, World, cache_of, chat, completion, completion_events, long_prefix, marked,
+        marked_stream,
     },
 };
 use serde_json::json;
+
+/// Every read is the service's.
+fn without_leases() -> Options {
+    Options {
+        plugin: json!({"lease_bytes_max": 0}),
+        ..Options::default()
+    }
+}
 
 #[tokio::test]
 async fn buffered() {
@@ -110,7 +119,7 @@ async fn a_usage_frame_that_the_client_did_not_ask_for_is_not_delivered() {
 
 #[tokio::test]
 async fn two_keys_never_share_and_credentials_and_prompts_stay_here() {
-    let mut world = World::start().await;
+    let mut world = World::with(without_leases()).await;
     let body = marked(&long_prefix("shared"));
     let (response, _) = world
         .exchange(&chat("secret-of-alice", &body), &completion(5000))
@@ -156,7 +165,7 @@ async fn two_keys_never_share_and_credentials_and_prompts_stay_here() {
 
 #[tokio::test]
 async fn entries_survive_a_restart_of_the_service() {
-    let mut world = World::start().await;
+    let mut world = World::with(without_leases()).await;
     let request = chat("alice", &marked(&long_prefix("restart")));
     let (response, _) = world.exchange(&request, &completion(5000)).await;
     let written = cache_of(&response.usage());

@@ -7,7 +7,7 @@ use std::{
 
 use prompt_cache_core::{
     config::FilterConfig,
-    edge::{Forward, Plan, PlanContext, PolicyView, plan},
+    edge::{Forward, Leases, Plan, PlanContext, PolicyView, plan},
     response::BodyKind,
     wire::Fingerprint,
 };
@@ -136,7 +136,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn time(work: &mut dyn FnMut()) -> Timing {
+/// Times any work, a batch at a time.
+pub fn time(work: &mut dyn FnMut()) -> Timing {
     let start = Instant::now();
     let mut runs = 0_u32;
     while start.elapsed() < WARM_UP {
@@ -190,8 +191,10 @@ impl Planning {
             policy: &self.policy,
             principal: self.principal,
             callouts_allowed: true,
+            now_ms: 0,
         };
-        match plan(&self.body, &context) {
+        // Nothing is leased: every plan goes all the way to a classification.
+        match plan(&self.body, &context, &mut Leases::new(0, 0)) {
             Plan::Forward(forward) => forward,
             Plan::Refuse(refusal) => panic!("{refusal:?}"),
         }

@@ -4,10 +4,16 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{ledger::Tier, request::MixedTtlOrder};
+use crate::{
+    ledger::Tier,
+    object::{items, members, slice},
+    request::MixedTtlOrder,
+};
 
 /// Largest body any setting may allow: the VM's linear memory is 1 GiB.
 pub const REQUEST_BYTES_LIMIT: usize = 256 << 20;
+/// Most memory leases may take, in bytes, for the same reason.
+pub const LEASE_BYTES_LIMIT: usize = 256 << 20;
 
 /// The validated plugin configuration. Every key but `index_cluster` has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -47,6 +53,10 @@ pub struct FilterConfig {
     pub commit_queue_max: usize,
     /// How often a worker asks for the policy.
     pub policy_refresh_ms: u64,
+    /// Memory for leases, per worker, in bytes; 0: every marked request makes a callout.
+    pub lease_bytes_max: usize,
+    /// How long leases are trusted since the service last confirmed its policy.
+    pub lease_trust_ms: u64,
     /// Failed classifications in a row that open the breaker.
     pub breaker_failures: u32,
     /// How long an open breaker waits before its probe.
@@ -116,6 +126,8 @@ impl Default for FilterConfig {
             commit_flush_ms: 10,
             commit_queue_max: 10_000,
             policy_refresh_ms: 5_000,
+            lease_bytes_max: 8 << 20,
+            lease_trust_ms: 30_000,
             breaker_failures: 5,
             breaker_open_ms: 10_000,
             scrub_upstream_cache_fields: false,
@@ -127,20 +139,11 @@ impl Default for FilterConfig {
 
 impl FilterConfig {
     /// Reads and validates the plugin's JSON. The error names the first offending key.
+    // Inline: compiled where it is called, for size, not as fast as the rest of `core`.
+    #[inline]
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let config: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
-            let key = match e.path().to_string() {
-                root if root == "." => "(top level)".into(),
-                path => path,
-            };
-            ConfigError {
-                key,
-                reason: e.inner().to_string(),
-            }
-        })?;
-        deserializer.end().map_err(|e| ConfigError {
-            key: "(top level)".into(),
+        let config: Self = serde_json::from_slice(json).map_err(|e| ConfigError {
+            key: key_at(json, &e).unwrap_or_else(|| "(top level)".into()),
             reason: e.to_string(),
         })?;
         config.validated()
@@ -216,6 +219,13 @@ impl FilterConfig {
         )?;
         between("policy_refresh_ms", self.policy_refresh_ms, 100, day_ms)?;
         between(
+            "lease_bytes_max",
+            self.lease_bytes_max as u64,
+            0,
+            LEASE_BYTES_LIMIT as u64,
+        )?;
+        between("lease_trust_ms", self.lease_trust_ms, 1, day_ms)?;
+        between(
             "breaker_failures",
             u64::from(self.breaker_failures),
             1,
@@ -224,6 +234,30 @@ impl FilterConfig {
         between("breaker_open_ms", self.breaker_open_ms, 1, day_ms)?;
         Ok(self)
     }
+}
+
+/// The member, and the item of its array, in which an error was met. Found afterwards: a
+/// deserializer that keeps track of its path would be a twentieth of the filter's module.
+fn key_at(json: &[u8], error: &serde_json::Error) -> Option<String> {
+    let lines = json.split_inclusive(|byte| *byte == b'\n');
+    let line_start: usize = lines
+        .take(error.line().checked_sub(1)?)
+        .map(<[u8]>::len)
+        .sum();
+    // The column is that of the last byte that was read.
+    let at = line_start.checked_add(error.column())?.checked_sub(1)?;
+    let member = members(json)?
+        .into_iter()
+        .find(|member| (member.key.start..member.value.end).contains(&at))?;
+    let key: String = serde_json::from_slice(slice(json, member.key)).ok()?;
+    let in_value = at.checked_sub(member.value.start);
+    let item = items(slice(json, member.value))
+        .iter()
+        .position(|item| in_value.is_some_and(|at| item.contains(&at)));
+    Some(match item {
+        Some(item) => format!("{key}[{item}]"),
+        None => key,
+    })
 }
 
 fn refuse<T>(key: &str, reason: impl Into<String>) -> Result<T, ConfigError> {
@@ -283,6 +317,15 @@ mod tests {
                 "classify_dedline_ms",
             ),
             (r#"{"index_cluster":"i","tiers":["5m","2h"]}"#, "tiers[1]"),
+            (
+                "{\"index_cluster\":\"i\",\n \"principal\":[\n\"x_api_key\",\n{\"header\":3}\n]}",
+                "principal[1]",
+            ),
+            (
+                r#"{"index_cluster":"i","cache_salt":1,"tiers":7}"#,
+                "cache_salt",
+            ),
+            (r#"{"index_cluster":"i","tiers":{}}"#, "tiers"),
             (r#"{"index_cluster":"i","tiers":[]}"#, "tiers"),
             (r#"{"index_cluster":"i","tiers":["5m","5m"]}"#, "tiers"),
             (

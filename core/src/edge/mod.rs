@@ -1,9 +1,12 @@
-//! What the filter decides at the edge, free of any host: the plan for a request, the breaker,
-//! the commit queue, the reasons.
+//! What the filter decides at the edge, free of any host: the plan for a request, the leases, the
+//! shared callouts, the breaker, the outbox, the reasons.
 
 mod breaker;
 mod bypass;
-mod commits;
+mod flights;
+mod lane;
+mod leases;
+mod outbox;
 mod plan;
 mod policy;
 mod principal;
@@ -11,7 +14,10 @@ mod route;
 
 pub use breaker::Breaker;
 pub use bypass::Bypass;
-pub use commits::{CommitQueue, CommitResult, Settled};
+pub use flights::{Flight, Flights, Landed, Seat};
+pub use lane::Aged;
+pub use leases::{LEASE_BYTES, Leased, Leases};
+pub use outbox::{Arrived, Delivery, Outbox, Settled};
 pub use plan::{Callout, Forward, Plan, PlanContext, plan};
 pub use policy::PolicyView;
 pub use principal::bearer_token;

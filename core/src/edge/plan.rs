@@ -1,10 +1,14 @@
 //! The plan for one request: refuse it, forward it as it is, or forward it edited and know or
 //! ask what of it is cached.
 
-use super::{bypass::Bypass, policy::PolicyView};
+use super::{
+    bypass::Bypass,
+    leases::{Leased, Leases},
+    policy::PolicyView,
+};
 use crate::{
     config::FilterConfig,
-    ledger::{Candidate, Split, look_back},
+    ledger::{Breakpoint, Candidate, Split, look_back},
     prefix_hash::PrefixHash,
     request::{ChatRequest, Edits, MarkerRules, Refusal, scan},
     wire::{ClassifyRequest, Fingerprint, ModelPolicy, WIRE_VERSION},
@@ -21,6 +25,8 @@ pub struct PlanContext<'a> {
     pub principal: Option<Fingerprint>,
     /// Whether the breaker lets callouts pass.
     pub callouts_allowed: bool,
+    /// Milliseconds on the clock of the leases.
+    pub now_ms: u64,
 }
 
 /// What to do with a request.
@@ -53,14 +59,16 @@ pub struct Forward {
 pub enum Callout {
     /// Not cached, for this reason.
     Inactive(Bypass),
-    /// Known without asking.
+    /// Known without asking: an unmarked request.
     Known(Split),
+    /// Known without asking: its deepest breakpoint is leased.
+    Leased(Leased),
     /// Ask the service.
     Ask(ClassifyRequest),
 }
 
 /// Plans a request from its whole body.
-pub fn plan(body: &[u8], context: &PlanContext<'_>) -> Plan {
+pub fn plan(body: &[u8], context: &PlanContext<'_>, leases: &mut Leases) -> Plan {
     let request = match scan(body) {
         Ok(request) => request,
         Err(opaque) => {
@@ -74,7 +82,7 @@ pub fn plan(body: &[u8], context: &PlanContext<'_>) -> Plan {
         }
     };
     let policy = request.model().and_then(|name| context.policy.model(name));
-    match plan_chat(&request, policy, context) {
+    match plan_chat(&request, policy, context, leases) {
         Ok(forward) => Plan::Forward(forward),
         Err(refusal) => Plan::Refuse(refusal),
     }
@@ -84,6 +92,7 @@ fn plan_chat(
     request: &ChatRequest<'_>,
     policy: Option<&ModelPolicy>,
     context: &PlanContext<'_>,
+    leases: &mut Leases,
 ) -> Result<Forward, Refusal> {
     let config = context.config;
     let rules = MarkerRules {
@@ -97,34 +106,14 @@ fn plan_chat(
     let callout = match (policy, context.principal) {
         (None, _) => Callout::Inactive(match context.policy {
             PolicyView::Unknown => Bypass::NoPolicy,
-            PolicyView::Known(_) => Bypass::UnknownModel,
+            PolicyView::Known { .. } => Bypass::UnknownModel,
         }),
         (Some(_), None) => Callout::Inactive(Bypass::NoPrincipal),
         (Some(policy), Some(principal)) => match (breakpoints.first(), breakpoints.last()) {
             (Some(first), Some(last)) => {
                 let hashes = request.prefix_hashes(&config.prefix_params, last.block);
-                let hash_at = |block: u32| hashes.get(usize::try_from(block).ok()?).copied();
-                routing_hash = hash_at(first.block);
-                let candidates = look_back(&breakpoints)
-                    .into_iter()
-                    .filter_map(|block| {
-                        Some(Candidate {
-                            block,
-                            hash: hash_at(block)?,
-                        })
-                    })
-                    .collect();
-                if context.callouts_allowed {
-                    Callout::Ask(ClassifyRequest {
-                        v: WIRE_VERSION,
-                        principal,
-                        model: policy.model.clone(),
-                        breakpoints,
-                        candidates,
-                    })
-                } else {
-                    Callout::Inactive(Bypass::BreakerOpen)
-                }
+                routing_hash = hash_at(&hashes, first.block);
+                classification(policy, principal, breakpoints, &hashes, context, leases)
             }
             _ => Callout::Known(Split::default()),
         },
@@ -153,6 +142,44 @@ fn plan_chat(
         routing_hash: routing_hash.filter(|_| config.prefix_hash_header.is_some()),
         callout,
     })
+}
+
+/// Classified from leases, or to be asked, or neither.
+fn classification(
+    policy: &ModelPolicy,
+    principal: Fingerprint,
+    breakpoints: Vec<Breakpoint>,
+    hashes: &[PrefixHash],
+    context: &PlanContext<'_>,
+    leases: &mut Leases,
+) -> Callout {
+    let at_breakpoints: Vec<PrefixHash> = breakpoints
+        .iter()
+        .filter_map(|breakpoint| hash_at(hashes, breakpoint.block))
+        .collect();
+    let leased = leases.classify(&principal, policy, &at_breakpoints, context.now_ms);
+    if let Some(leased) = leased {
+        return Callout::Leased(leased);
+    }
+    if !context.callouts_allowed {
+        return Callout::Inactive(Bypass::BreakerOpen);
+    }
+    let candidate = |block| {
+        let hash = hash_at(hashes, block)?;
+        Some(Candidate { block, hash })
+    };
+    let blocks = look_back(&breakpoints);
+    Callout::Ask(ClassifyRequest {
+        v: WIRE_VERSION,
+        principal,
+        model: policy.model.clone(),
+        breakpoints,
+        candidates: blocks.into_iter().filter_map(candidate).collect(),
+    })
+}
+
+fn hash_at(hashes: &[PrefixHash], block: u32) -> Option<PrefixHash> {
+    hashes.get(usize::try_from(block).ok()?).copied()
 }
 
 /// A salt that separates tenants in the engine's own cache and tells nothing of the fingerprint.

@@ -14,6 +14,7 @@ pub struct Completion {
     shown: Option<(Split, Cap)>,
     oversize_events: u64,
     released_unedited: u64,
+    held_bytes_max: usize,
 }
 
 impl Completion {
@@ -27,6 +28,7 @@ impl Completion {
             shown: None,
             oversize_events: 0,
             released_unedited: 0,
+            held_bytes_max: 0,
         }
     }
 
@@ -75,6 +77,16 @@ impl Completion {
     /// Usage objects that left unedited because `held_bytes_max` was reached.
     pub const fn released_unedited(&self) -> u64 {
         self.released_unedited
+    }
+
+    /// Most bytes that were kept at once for the answer (SSE) or the end of the body (JSON); 0 when
+    /// nothing had to wait. Never more than the cap.
+    pub const fn held_bytes_max(&self) -> usize {
+        self.held_bytes_max
+    }
+
+    pub(super) fn see_held(&mut self, bytes: usize) {
+        self.held_bytes_max = self.held_bytes_max.max(bytes);
     }
 
     pub(super) const fn see_usage(&mut self) {

@@ -7,11 +7,11 @@ use memchr::memchr2;
 use super::{
     frame::{self, Frame},
     line::{BOM, Line},
-    object::slice,
     splice::{Patch, apply},
     usage::{self, Edit},
 };
 use crate::ledger::{Cap, Split};
+use crate::object::slice;
 
 /// A data line inside an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

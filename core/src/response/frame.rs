@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use serde_json::value::RawValue;
-
-use super::object::{Member, is_object, members, slice};
+use crate::object::{Member, is_object, items, members, slice};
 
 /// The parts of a data object that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +36,14 @@ pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
     let choices = values("choices")
         .next_back()
         .map_or(&[][..], |range| slice(data, range));
-    let choices: Vec<&RawValue> = serde_json::from_slice(choices).unwrap_or_default();
-    let finished = choices
+    let items = items(choices);
+    let finished = items
         .iter()
-        .any(|choice| has_finish_reason(choice.get().as_bytes()));
+        .any(|item| has_finish_reason(slice(choices, item.clone())));
     Some(Frame {
         usage,
-        terminal: choices.is_empty() || finished,
-        usage_only: choices.is_empty() && !error,
+        terminal: items.is_empty() || finished,
+        usage_only: items.is_empty() && !error,
         error,
     })
 }

@@ -6,10 +6,10 @@ use super::{
     Output,
     context::Context,
     json_lexer::{Found, Lexer},
-    object::slice,
     splice::{Patch, apply},
     usage::{self, Edit},
 };
+use crate::object::slice;
 
 /// What happens to the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,6 +178,7 @@ impl JsonBody {
     /// the rest streams on; otherwise everything leaves as it came.
     fn check_cap(&mut self, context: &mut Context, out: &mut Vec<u8>) {
         if self.kept.len() <= context.options.held_bytes_max {
+            context.completion.see_held(self.kept.len());
             return;
         }
         match context.edit() {

@@ -68,9 +68,12 @@ static DONE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"[DONE]")
 /// The value of the data line that ends a stream.
 pub(super) const DONE_VALUE: &[u8] = b"[DONE]";
 
-/// Whether `[DONE]` stands in the bytes.
-pub(super) fn has_done(bytes: &[u8]) -> bool {
-    DONE.find(bytes).is_some()
+/// Where complete events first hold something to look at: what [`may_matter`] looks for, or
+/// `[DONE]`. Not behind the first such event.
+pub(super) fn first_of_note(bytes: &[u8]) -> Option<usize> {
+    let done = DONE.find(bytes);
+    let found = [usage_at(bytes), error_at(bytes), escape_at(bytes), done];
+    found.into_iter().flatten().min()
 }
 
 /// Whether complete events may be usage or error frames. Never wrong when it says no:
@@ -80,27 +83,41 @@ pub(super) fn has_done(bytes: &[u8]) -> bool {
 /// - a key that is not spelled literally needs an escape of a lower-case letter, `\u006x` or
 ///   `\u007x`, which no JSON encoder writes on its own.
 pub(super) fn may_matter(bytes: &[u8]) -> bool {
-    let after = |at: usize| bytes.get(at..).unwrap_or_default();
+    let found = usage_at(bytes).or_else(|| error_at(bytes));
+    found.or_else(|| escape_at(bytes)).is_some()
+}
+
+fn usage_at(bytes: &[u8]) -> Option<usize> {
     USAGE
         .find_iter(bytes)
-        .any(|at| has_value(after(at + b"\"usage\"".len())))
-        || ERROR.find_iter(bytes).any(|at| {
-            let before = bytes.get(..at).unwrap_or_default();
-            match before.last() {
-                Some(b'"') => {
-                    let rest = after(at + b"error".len());
-                    rest.strip_prefix(b"\"").is_some_and(has_value)
-                }
-                Some(b':' | b' ') => {
-                    let name = before.strip_suffix(b" ").unwrap_or(before);
-                    name.ends_with(b"event:")
-                }
-                _ => false,
+        .find(|at| has_value(from(bytes, at + b"\"usage\"".len())))
+}
+
+fn error_at(bytes: &[u8]) -> Option<usize> {
+    ERROR.find_iter(bytes).find(|at| {
+        let before = bytes.get(..*at).unwrap_or_default();
+        match before.last() {
+            Some(b'"') => {
+                let rest = from(bytes, at + b"error".len());
+                rest.strip_prefix(b"\"").is_some_and(has_value)
             }
-        })
-        || ESCAPE
-            .find_iter(bytes)
-            .any(|at| matches!(bytes.get(at + b"\\u00".len()), Some(b'6' | b'7')))
+            Some(b':' | b' ') => {
+                let name = before.strip_suffix(b" ").unwrap_or(before);
+                name.ends_with(b"event:")
+            }
+            _ => false,
+        }
+    })
+}
+
+fn escape_at(bytes: &[u8]) -> Option<usize> {
+    ESCAPE
+        .find_iter(bytes)
+        .find(|at| matches!(bytes.get(at + b"\\u00".len()), Some(b'6' | b'7')))
+}
+
+fn from(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
 }
 
 /// Whether the bytes behind a quoted string make it a key whose value may be other than `null`.
@@ -169,6 +186,21 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(last_boundary(bytes.as_bytes()), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_note() {
+        let cases = [
+            ("data: {\"usage\":null}\n\n", None),
+            ("data: {}\n\ndata: [DONE]\n\n", Some(16)),
+            ("event: error\ndata: {\"usage\":{}}\n\n", Some(7)),
+            ("data: {\"usage\":{}}\n\nevent: error\n\n", Some(7)),
+            ("data: [DONE]\n\ndata: {\"usage\":{}}\n\n", Some(6)),
+            ("data: \"an error\"\n\ndata: {\"\\u0075\":1}\n\n", Some(26)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(first_of_note(bytes.as_bytes()), expected, "{bytes}");
         }
     }
 

@@ -43,7 +43,6 @@ mod held;
 mod json;
 mod json_lexer;
 mod line;
-mod object;
 mod outlet;
 mod splice;
 mod sse;

@@ -30,6 +30,7 @@ impl Outlet {
         if self.waiting() {
             if self.held.fits(bytes.len(), context.options.held_bytes_max) {
                 self.held.push_bytes(bytes);
+                context.completion.see_held(self.held.len());
                 return;
             }
             self.give_up(context, out);
@@ -63,6 +64,7 @@ impl Outlet {
             out.extend_from_slice(event.bytes());
         } else if self.held.fits(length, most) {
             self.held.push_usage(event);
+            context.completion.see_held(self.held.len());
         } else {
             context.completion.count_released(1);
             out.extend_from_slice(event.bytes());

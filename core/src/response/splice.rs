@@ -3,7 +3,7 @@
 use crate::order::sort_by_key;
 use std::ops::Range;
 
-use super::object::slice;
+use crate::object::slice;
 
 /// One replacement; an empty range inserts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::{
     Output,
     context::Context,
     event::Event,
-    line::{BOM, DONE_VALUE, Line, has_done, last_boundary, may_matter},
+    line::{BOM, DONE_VALUE, Line, first_of_note, last_boundary, may_matter},
     outlet::Outlet,
 };
 
@@ -331,17 +331,14 @@ fn without_bom(line: &[u8], first_line: bool) -> &[u8] {
     }
 }
 
-/// The length of the complete events that start `chunk` if all of them are certain to pass and
-/// to leave nothing to note; 0 otherwise.
+/// The length of the complete events that start `chunk` and are certain to pass and to leave
+/// nothing to note.
 fn clean_events(chunk: &[u8], event_bytes_max: usize) -> usize {
-    let length = last_boundary(chunk);
-    if length == 0 || length > event_bytes_max {
-        return 0;
-    }
-    let events = chunk.get(..length).unwrap_or_default();
-    if may_matter(events) || has_done(events) {
-        0
-    } else {
-        length
-    }
+    let events = chunk.get(..last_boundary(chunk)).unwrap_or_default();
+    let clean = match first_of_note(events) {
+        None => events.len(),
+        Some(at) => last_boundary(events.get(..at).unwrap_or_default()),
+    };
+    // Shorter than the limit all together, and so each of them.
+    if clean <= event_bytes_max { clean } else { 0 }
 }

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use super::{
-    object::{Member, is_object, members, slice},
-    splice::{Patch, apply},
-};
+use super::splice::{Patch, apply};
 use crate::ledger::{Cap, Split, Tier};
+use crate::object::{Member, is_object, members, slice};
 
 /// What happens to usage objects once the classification is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::principal::Fingerprint;
-use crate::ledger::{Breakpoint, Candidate, NewEntry, Split};
+use crate::{
+    PrefixHash,
+    ledger::{Breakpoint, Candidate, NewEntry, Split, Tier},
+};
 
 /// Asks which prefix is live and what this request will write.
 ///
@@ -43,6 +46,39 @@ pub enum ClassifyAnswer {
     },
 }
 
+impl ClassifyAnswer {
+    /// Reads an answer as its `Deserialize` does, in two passes: the derived one first copies
+    /// the answer into a tree, which is a thirtieth of the filter's module.
+    ///
+    /// # Errors
+    /// When it is no such answer.
+    // Inline: compiled where it is called, for size, not as fast as the rest of `core`.
+    #[inline]
+    pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Status {
+            Ok,
+            TextNeeded,
+            Inactive,
+        }
+        #[derive(Deserialize)]
+        struct Head {
+            status: Status,
+            #[serde(default)]
+            read: u64,
+            reason: Option<Uncached>,
+        }
+        let head: Head = serde_json::from_slice(json)?;
+        match (head.status, head.reason) {
+            (Status::Ok, _) => serde_json::from_slice(json).map(Self::Ok),
+            (Status::TextNeeded, _) => Ok(Self::TextNeeded { read: head.read }),
+            (Status::Inactive, Some(reason)) => Ok(Self::Inactive { reason }),
+            (Status::Inactive, None) => Err(serde::de::Error::missing_field("reason")),
+        }
+    }
+}
+
 /// A classified request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classified {
@@ -52,10 +88,29 @@ pub struct Classified {
     pub split: Split,
     /// The pending write; empty when nothing is to be committed.
     pub writes: Vec<NewEntry>,
+    /// The [`super::Policy::epoch`] this was answered in; leases of another one are void.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub epoch: String,
+    /// Entries at the hit and at breakpoints above it that the edge may trust.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
     /// Our count of the whole prompt, where it was counted: echoed in the commit, which is sent
     /// for its sake even where there is nothing to write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_prompt_tokens: Option<u64>,
+}
+
+/// A live entry. Its life can only grow, so whoever heard of it may rely on it for `ttl_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Identity of the prefix.
+    pub hash: PrefixHash,
+    /// Tokens of the whole prefix.
+    pub tokens: u32,
+    /// The tier it was written with.
+    pub tier: Tier,
+    /// What was left of its life when the service looked, in milliseconds.
+    pub ttl_ms: u64,
 }
 
 /// Why the service does not cache a request.
@@ -66,4 +121,40 @@ pub enum Uncached {
     UnknownModel,
     /// The principal is not known and the configuration refuses such.
     UnknownPrincipal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_reads_what_the_derived_deserializer_reads() {
+        let table = [
+            r#"{"status":"ok","tokenizer_version":"v","split":{"read":5,"creation":{"5m":1}},"writes":[],"new_member":1}"#,
+            r#"{"tokenizer_version":"v","split":{"read":5,"creation":{}},"writes":[],"epoch":"e","status":"ok"}"#,
+            r#"{"status":"ok","split":{"read":5,"creation":{}},"writes":[]}"#,
+            r#"{"status":"text_needed"}"#,
+            r#"{"status":"text_needed","read":7}"#,
+            r#"{"status":"inactive","reason":"unknown_model"}"#,
+            r#"{"status":"inactive","reason":"unknown_principal"}"#,
+            r#"{"status":"inactive","reason":"other"}"#,
+            r#"{"status":"inactive"}"#,
+            r#"{"status":"nonsense"}"#,
+            r#"{"read":7}"#,
+            "[]",
+            "",
+        ];
+        for json in table {
+            let derived = serde_json::from_str::<ClassifyAnswer>(json).ok();
+            let parsed = ClassifyAnswer::parse(json.as_bytes()).ok();
+            assert_eq!(parsed, derived, "{json}");
+        }
+        assert!(
+            table
+                .iter()
+                .filter(|json| ClassifyAnswer::parse(json.as_bytes()).is_ok())
+                .count()
+                == 6
+        );
+    }
 }

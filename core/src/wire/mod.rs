@@ -14,10 +14,10 @@ mod commit;
 mod policy;
 mod principal;
 
-pub use classify::{Classified, ClassifyAnswer, ClassifyRequest, Uncached};
-pub use commit::{Commit, CommitAnswer, CommitBatch};
+pub use classify::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
+pub use commit::{Commit, CommitAnswer, CommitBatch, LeasedRead};
 pub use policy::{ModelPolicy, Policy};
-pub use principal::Fingerprint;
+pub use principal::{Fingerprint, FingerprintKey};
 
 /// Version of this protocol; a request of another version is refused with 400.
 pub const WIRE_VERSION: u32 = 1;
@@ -33,3 +33,5 @@ pub const POLICY_PATH: &str = "/v1/policy";
 pub const READY_PATH: &str = "/readyz";
 /// Commits one batch may carry.
 pub const MAX_COMMITS_PER_BATCH: usize = 256;
+/// Reads one batch may carry.
+pub const MAX_READS_PER_BATCH: usize = 256;

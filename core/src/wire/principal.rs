@@ -20,14 +20,36 @@ impl Fingerprint {
 
     /// The fingerprint of `credential` under `key` (any length, also empty).
     pub fn of(key: &[u8], credential: &[u8]) -> Option<Self> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-        mac.update(credential);
-        Some(Self(mac.finalize().into_bytes().into()))
+        Some(FingerprintKey::new(key)?.fingerprint(credential))
     }
 
     /// The raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// A key that has been taken in: half the work of a fingerprint.
+#[derive(Clone)]
+pub struct FingerprintKey(Hmac<Sha256>);
+
+impl FingerprintKey {
+    /// Takes in a key of any length, also empty.
+    pub fn new(key: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(key).ok().map(Self)
+    }
+
+    /// The fingerprint of `credential`.
+    pub fn fingerprint(&self, credential: &[u8]) -> Fingerprint {
+        let mut mac = self.0.clone();
+        mac.update(credential);
+        Fingerprint(mac.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey")
     }
 }
 

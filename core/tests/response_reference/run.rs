@@ -37,6 +37,7 @@ pub fn run<'a>(
     out.extend(rewriter.answer(answer));
     assert_eq!((rewriter.held_bytes(), rewriter.waiting()), (0, false));
     assert!(rewriter.completion().ended());
+    assert!(rewriter.completion().held_bytes_max() <= options.held_bytes_max);
     Observed::new(out, rewriter.completion())
 }
 

@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 use prompt_cache_core::ledger::{MAX_BREAKPOINTS, MAX_CANDIDATES};
-use prompt_cache_core::wire::{ClassifyRequest, CommitBatch, MAX_COMMITS_PER_BATCH, WIRE_VERSION};
+use prompt_cache_core::wire::{
+    ClassifyRequest, CommitBatch, MAX_COMMITS_PER_BATCH, MAX_READS_PER_BATCH, WIRE_VERSION,
+};
 use serde::Deserialize;
 
 use super::Failure;
@@ -109,16 +111,35 @@ pub fn commit(batch: &CommitBatch) -> Result<(), Failure> {
             "more than {MAX_COMMITS_PER_BATCH} commits"
         )));
     }
+    if batch.reads.len() > MAX_READS_PER_BATCH {
+        return Err(Failure::invalid(format!(
+            "more than {MAX_READS_PER_BATCH} reads"
+        )));
+    }
+    for read in &batch.reads {
+        check_model(&read.model)?;
+        check_version(&read.tokenizer_version)?;
+        if read.hashes.len() > MAX_BREAKPOINTS {
+            return Err(Failure::invalid(format!(
+                "more than {MAX_BREAKPOINTS} hashes of a read"
+            )));
+        }
+    }
     for commit in &batch.commits {
         check_model(&commit.model)?;
-        if commit.tokenizer_version.len() > TOKENIZER_VERSION_BYTES_MAX {
-            return Err(Failure::invalid("tokenizer_version is too long"));
-        }
+        check_version(&commit.tokenizer_version)?;
         if commit.writes.len() > MAX_BREAKPOINTS {
             return Err(Failure::invalid(format!(
                 "more than {MAX_BREAKPOINTS} writes"
             )));
         }
+    }
+    Ok(())
+}
+
+fn check_version(version: &str) -> Result<(), Failure> {
+    if version.len() > TOKENIZER_VERSION_BYTES_MAX {
+        return Err(Failure::invalid("tokenizer_version is too long"));
     }
     Ok(())
 }

@@ -234,6 +234,7 @@ impl Running {
         let batch = CommitBatch {
             v: WIRE_VERSION,
             commits,
+            reads: Vec::new(),
         };
         let answer = self.post("/v1/commit", &[], &serde_json::to_vec(&batch).unwrap());
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -246,13 +247,7 @@ impl Running {
         if !classified.writes.is_empty() {
             let written = classified.writes.len() as u64;
             let answer = self.commit(vec![commit_of(request, &classified)]);
-            assert_eq!(
-                answer,
-                CommitAnswer {
-                    written,
-                    dropped: 0
-                }
-            );
+            assert_eq!((answer.written, answer.dropped), (written, 0));
         }
         classified
     }
@@ -272,6 +267,21 @@ impl Running {
         self.runtime
             .block_on(self.service.store.purge(scopes))
             .unwrap()
+    }
+
+    /// Every entry of the store, expired ones included.
+    pub fn entries(&self) -> Vec<Write> {
+        self.runtime.block_on(async {
+            let (mut entries, mut from) = (Vec::new(), Cursor::default());
+            loop {
+                let page = self.service.store.scan(from, 1000).await.unwrap();
+                entries.extend(page.items);
+                match page.next {
+                    Some(next) => from = next,
+                    None => return entries,
+                }
+            }
+        })
     }
 
     /// Starts what `serve` runs beside the router.

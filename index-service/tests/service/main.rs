@@ -14,4 +14,5 @@ mod counting;
 mod faults;
 mod harness;
 mod http;
+mod leases;
 mod simulation;

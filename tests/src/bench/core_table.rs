@@ -124,6 +124,13 @@ pub async fn print(layout: &Layout, settings: &Settings) -> Result<(), String> {
             beside >> 10,
         );
     }
+    println!("\n| host call | median, ns | fastest, ns |\n|---|--:|--:|");
+    for call in &measured.host_calls {
+        println!(
+            "| {} | {} | {} |",
+            call.host_call, call.median_ns, call.min_ns
+        );
+    }
     Ok(())
 }
 

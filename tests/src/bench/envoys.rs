@@ -29,6 +29,8 @@ pub enum Variant {
     Noop,
     /// A wasm filter that holds the request until it is whole.
     Buffer,
+    /// A wasm filter that reads every piece of the response.
+    Read,
     /// The filter.
     Filter,
     /// Another build of it, to see what a change is worth.
@@ -36,10 +38,11 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Alone,
         Self::Noop,
         Self::Buffer,
+        Self::Read,
         Self::Filter,
         Self::Other,
     ];
@@ -49,6 +52,7 @@ impl Variant {
             Self::Alone => "alone",
             Self::Noop => "noop",
             Self::Buffer => "buffer",
+            Self::Read => "read",
             Self::Filter => "filter",
             Self::Other => "other",
         }
@@ -151,7 +155,7 @@ fn adapt(config: &mut Value, variant: Variant, layout: &Layout) -> Option<()> {
         Variant::Alone => {
             filters.remove(0);
         }
-        Variant::Noop | Variant::Buffer => {
+        Variant::Noop | Variant::Buffer | Variant::Read => {
             let wasm = filters.first_mut()?.pointer_mut("/typed_config/config")?;
             *wasm.pointer_mut("/configuration/value")? = json!(variant.as_str());
             *wasm.pointer_mut("/vm_config/code/local/filename")? = json!(vm::module(layout));

@@ -2,7 +2,7 @@
 //! and without the filter under load. Both print Markdown. Started by `./just`, which pins them.
 //!
 //! Settings, from the environment: `BENCH_ROUNDS` (5), `BENCH_SECONDS` of one measurement (2),
-//! `BENCH_ONLY` (of `requests`, `streams`, `latency`; all), `BENCH_ENVOY_CORE` (0),
+//! `BENCH_ONLY` (of `requests`, `streams`, `flood`, `latency`; all), `BENCH_ENVOY_CORE` (0),
 //! `BENCH_OTHER_FILTER` (absolute path of another build of the filter; none).
 
 mod answer;

@@ -30,7 +30,7 @@ struct Load {
     marked: bool,
 }
 
-const LOADS: [Load; 5] = [
+const LOADS: [Load; 7] = [
     Load {
         name: "Envoy alone",
         variant: Variant::Alone,
@@ -40,6 +40,12 @@ const LOADS: [Load; 5] = [
     Load {
         name: "a wasm filter that does nothing",
         variant: Variant::Noop,
+        cache: Cache::Absent,
+        marked: true,
+    },
+    Load {
+        name: "a wasm filter that reads every chunk",
+        variant: Variant::Read,
         cache: Cache::Absent,
         marked: true,
     },
@@ -54,6 +60,12 @@ const LOADS: [Load; 5] = [
         variant: Variant::Filter,
         cache: Cache::Hot,
         marked: true,
+    },
+    Load {
+        name: "the other build, unmarked",
+        variant: Variant::Other,
+        cache: Cache::Zero,
+        marked: false,
     },
     Load {
         name: "the other build, hot",
@@ -71,7 +83,7 @@ struct Cost {
     first_ms: f64,
 }
 
-pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
+pub async fn run(world: &World, settings: &Settings, paces: &[Pace]) -> Result<(), String> {
     println!("\n## Streams\n\n{STREAMS} at once, {EVENTS} events each.\n");
     println!(
         "| pace | | Envoy per event, µs | ÷ alone | median time to the first event, ms | later than alone, ms |"
@@ -81,7 +93,7 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
         .into_iter()
         .filter(|load| world.has(load.variant))
         .collect();
-    for pace in [Pace::Paced, Pace::Flood] {
+    for &pace in paces {
         let mut costs: Vec<Vec<Cost>> = loads.iter().map(|_| Vec::new()).collect();
         for round in 0..settings.rounds {
             let mut order: Vec<usize> = (0..loads.len()).collect();

@@ -33,11 +33,20 @@ pub struct MemoryLine {
     pub output_bytes: u64,
 }
 
+/// What a call out of the VM took.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HostCallLine {
+    pub host_call: String,
+    pub min_ns: u64,
+    pub median_ns: u64,
+}
+
 /// Everything the VM reported.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     pub cases: Vec<CaseLine>,
     pub memory: Vec<MemoryLine>,
+    pub host_calls: Vec<HostCallLine>,
 }
 
 /// The filter built with the feature `bench`.
@@ -103,6 +112,12 @@ pub async fn measure(layout: &Layout, core: usize) -> Result<Measured, String> {
             measured.cases.push(case);
         } else if let Ok(memory) = serde_json::from_str(json) {
             measured.memory.push(memory);
+        } else if let Ok(call) = serde_json::from_str::<HostCallLine>(json) {
+            // Envoy configures a VM more than once.
+            let known = |line: &HostCallLine| line.host_call == call.host_call;
+            if !measured.host_calls.iter().any(known) {
+                measured.host_calls.push(call);
+            }
         }
     }
     Ok(measured)

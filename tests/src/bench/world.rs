@@ -18,7 +18,9 @@ use crate::{
     envoys::{Envoy, Variant},
     latency, machine,
     prompts::{Cache, Prompt},
-    requests, streams, upstream, vm,
+    requests, streams,
+    upstream::{self, Pace},
+    vm,
 };
 
 /// Attempts to read what was written, until the commit has landed.
@@ -48,7 +50,9 @@ async fn measure(layout: &Layout, settings: &Settings) -> Result<(), String> {
         requests::run(&world, settings).await?;
     }
     if settings.wants("streams") {
-        streams::run(&world, settings).await?;
+        streams::run(&world, settings, &[Pace::Paced, Pace::Flood]).await?;
+    } else if settings.wants("flood") {
+        streams::run(&world, settings, &[Pace::Flood]).await?;
     }
     if settings.wants("latency") {
         latency::run(&world, settings).await?;

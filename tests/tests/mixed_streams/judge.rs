@@ -1,6 +1,10 @@
 //! The client of one stream, and whether what it got is right.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind},
+    sync::Mutex,
+};
 
 use prompt_cache_core::{
     ledger::{Split, TierTokens},
@@ -8,8 +12,9 @@ use prompt_cache_core::{
 };
 use prompt_cache_e2e::{backend::expected, client::Client, http::find};
 use serde_json::Value;
+use tokio::time::timeout;
 
-use crate::{llm::Sent, script::Script};
+use crate::{STANDSTILL_MAX, llm::Sent, script::Script};
 
 /// How a stream went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,12 +34,13 @@ pub struct Got {
     pub complete: bool,
 }
 
-pub async fn run(client: Client, script: &Script) -> std::io::Result<Got> {
+/// Sends a stream's request and reads its answer as its script says. `TimedOut` when it stood still.
+pub async fn run(client: Client, script: &Script) -> io::Result<Got> {
     let mut connection = client.connect().await;
     let bytes = script.request().encode("llm");
-    connection.write(&bytes).await?;
-    let Some(head) = connection.read_head().await? else {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    moving(connection.write(&bytes)).await?;
+    let Some(head) = moving(connection.read_head()).await? else {
+        return Err(ErrorKind::UnexpectedEof.into());
     };
     let mut got = Got {
         status: head.status,
@@ -48,15 +54,20 @@ pub async fn run(client: Client, script: &Script) -> std::io::Result<Got> {
         {
             return Ok(got);
         }
-        match connection.read_piece().await {
+        match moving(connection.read_piece()).await {
             Ok(Some(piece)) => got.body.extend_from_slice(&piece),
             Ok(None) => {
                 got.complete = true;
                 return Ok(got);
             }
+            Err(e) if e.kind() == ErrorKind::TimedOut => return Err(e),
             Err(_) => return Ok(got),
         }
     }
+}
+
+async fn moving<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(STANDSTILL_MAX, step).await?
 }
 
 /// The split that a response shows, read from its last usage.

@@ -1,10 +1,18 @@
 //! Plans of whole requests.
 
+use std::cell::RefCell;
+
 use super::*;
-use crate::{ledger::Tier, request::RefusalReason};
+use crate::{
+    ledger::Tier,
+    request::RefusalReason,
+    wire::{Classified, Lease},
+};
 
 const MARKED: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}]}"#;
 const UNMARKED: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+
+const NOW_MS: u64 = 1_000;
 
 fn known() -> PolicyView {
     let policy = r#"{"v":1,"models":[{"model":"m","tiers":["5m","1h"],"default_tier":"5m","min_prefix_tokens":1024,"tokenizer_version":"t"}]}"#;
@@ -16,6 +24,7 @@ struct Given {
     policy: PolicyView,
     principal: Option<Fingerprint>,
     callouts_allowed: bool,
+    leases: RefCell<Leases>,
 }
 
 impl Default for Given {
@@ -25,6 +34,7 @@ impl Default for Given {
             policy: known(),
             principal: Some(Fingerprint::new([7; 32])),
             callouts_allowed: true,
+            leases: RefCell::new(Leases::new(1 << 20, 30_000)),
         }
     }
 }
@@ -36,8 +46,9 @@ impl Given {
             policy: &self.policy,
             principal: self.principal,
             callouts_allowed: self.callouts_allowed,
+            now_ms: NOW_MS,
         };
-        plan(body.as_bytes(), &context)
+        plan(body.as_bytes(), &context, &mut self.leases.borrow_mut())
     }
 
     fn forward(&self, body: &str) -> Forward {
@@ -50,7 +61,7 @@ impl Given {
     fn bypass(&self, body: &str) -> Option<Bypass> {
         match self.forward(body).callout {
             Callout::Inactive(bypass) => Some(bypass),
-            Callout::Known(_) | Callout::Ask(_) => None,
+            Callout::Known(_) | Callout::Leased(_) | Callout::Ask(_) => None,
         }
     }
 }
@@ -158,4 +169,39 @@ fn optional_edits_are_off_by_default() {
     let body = String::from_utf8(forward.body.unwrap()).unwrap();
     let fingerprint = given.principal.unwrap().to_string();
     assert!(body.contains("cache_salt") && !body.contains(&fingerprint));
+}
+
+#[test]
+fn a_leased_breakpoint_is_a_read_without_a_callout_also_while_the_breaker_is_open() {
+    let given = Given::default();
+    let Callout::Ask(asked) = given.forward(MARKED).callout else {
+        panic!("nothing is leased yet");
+    };
+    let leases = vec![Lease {
+        hash: asked.candidates[0].hash,
+        tokens: 2_000,
+        tier: Tier::FiveMinutes,
+        ttl_ms: 300_000,
+    }];
+    let classified = Classified {
+        tokenizer_version: "t".into(),
+        epoch: "e".into(),
+        leases,
+        ..Classified::default()
+    };
+    {
+        let mut table = given.leases.borrow_mut();
+        table.renew("e", NOW_MS);
+        table.classified(&asked.principal, "m", &classified, NOW_MS, NOW_MS);
+    }
+    let given = Given {
+        callouts_allowed: false,
+        ..given
+    };
+    let forward = given.forward(MARKED);
+    let Callout::Leased(leased) = forward.callout else {
+        panic!("{:?}", forward.callout);
+    };
+    assert_eq!(leased.split.read, 2_000);
+    assert!(forward.body.is_some(), "the marker is removed all the same");
 }

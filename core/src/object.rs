@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// A member of an object: where its key (with quotes) and its value stand in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(crate) struct Member {
     pub key: Range<usize>,
     pub value: Range<usize>,
 }
@@ -27,34 +27,45 @@ impl Member {
 }
 
 /// The bytes of a range; empty where the range does not lie inside.
-pub(super) fn slice(text: &[u8], range: Range<usize>) -> &[u8] {
+pub(crate) fn slice(text: &[u8], range: Range<usize>) -> &[u8] {
     text.get(range).unwrap_or_default()
 }
 
 /// Whether a value's text is an object. Only its first byte is looked at: the text is JSON.
-pub(super) fn is_object(value: &[u8]) -> bool {
+pub(crate) fn is_object(value: &[u8]) -> bool {
     value.first() == Some(&b'{')
 }
 
 /// The members of the object that `text` holds, duplicates included, in order. `None` when it is
 /// not JSON or not an object.
-pub(super) fn members(text: &[u8]) -> Option<Vec<Member>> {
+pub(crate) fn members(text: &[u8]) -> Option<Vec<Member>> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let raw = deserializer.deserialize_map(Members).ok()?;
     deserializer.end().ok()?;
-    let start = text.as_ptr().addr();
-    let range = |part: &RawValue| {
-        let from = part.get().as_ptr().addr().checked_sub(start)?;
-        Some(from..from.checked_add(part.get().len())?)
-    };
     raw.into_iter()
         .map(|(k, v)| {
             Some(Member {
-                key: range(k)?,
-                value: range(v)?,
+                key: range(text, k)?,
+                value: range(text, v)?,
             })
         })
         .collect()
+}
+
+/// Where the items of the array stand that `text` holds; none when it is not one.
+pub(crate) fn items(text: &[u8]) -> Vec<Range<usize>> {
+    let items: Vec<&RawValue> = serde_json::from_slice(text).unwrap_or_default();
+    items
+        .into_iter()
+        .filter_map(|item| range(text, item))
+        .collect()
+}
+
+/// Where a part of `text` that was borrowed from it stands.
+fn range(text: &[u8], part: &RawValue) -> Option<Range<usize>> {
+    let part = part.get();
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    Some(start..start.checked_add(part.len())?)
 }
 
 struct Members;
@@ -101,6 +112,14 @@ mod tests {
                 (br#""usage""#, b"null", true),
             ]
         );
+    }
+
+    #[test]
+    fn items_are_those_of_an_array() {
+        assert_eq!(items(b" [1, {\"a\":[2]},\"x\"]"), [2..3, 5..14, 15..18]);
+        for text in ["", "{}", "[1", "[1]]"] {
+            assert_eq!(items(text.as_bytes()), [], "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! What a worker may trust without asking. A live entry can only live longer, so an edge that
+//! heard of it relies on it until the expiry it was told: a *lease*.
+//!
+//! Three things end a lease early: its expiry; another policy or epoch ([`Leases::confirm`] of
+//! something new, after a purge or a change of accounts); and a service that has not confirmed
+//! the policy for `trust_ms`. So what a purge removed is reported as read for at most one policy
+//! refresh while the service answers, and for at most `trust_ms` when it does not.
+//!
+//! Only an acknowledged message makes a lease longer: a commit or a read that may be lost
+//! promises nothing.
+
+use lru::LruCache;
+
+use super::lane::Aged;
+use crate::{
+    PrefixHash,
+    ledger::{REFRESH_GAIN_PARTS_MIN, Scope, Split, Tier, refreshed},
+    wire::{Classified, Commit, CommitAnswer, Fingerprint, Lease, LeasedRead, ModelPolicy},
+};
+
+/// Memory of one lease with its places in the table and in the order of use, in bytes.
+pub const LEASE_BYTES: usize = 128;
+
+/// A lease's key: a scope and a prefix in it.
+type Key = (Scope, PrefixHash);
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    tokens: u32,
+    tier: Tier,
+    /// Acknowledged: until then it is live for certain.
+    live_until_ms: u64,
+    /// Where the reads that are on their way will take it: what the next read gains is measured
+    /// from here.
+    asked_until_ms: u64,
+    /// When a read was last reported.
+    reported_ms: u64,
+    /// Tokens read of it since.
+    unreported_tokens: u64,
+}
+
+/// The leases of one worker. `now_ms` is any clock that never goes back.
+#[derive(Debug)]
+pub struct Leases {
+    entries_max: usize,
+    trust_ms: u64,
+    epoch: String,
+    confirmed_ms: u64,
+    held: LruCache<Key, Held>,
+}
+
+/// A request that was classified from leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// A pure read.
+    pub split: Split,
+    /// What to tell the service of it, unless that would gain too little.
+    pub read: Option<LeasedRead>,
+}
+
+impl Leases {
+    /// No leases yet; at most `bytes_max` of them, each trusted for as long as the policy was
+    /// confirmed within `trust_ms`.
+    pub fn new(bytes_max: usize, trust_ms: u64) -> Self {
+        Self {
+            entries_max: bytes_max / LEASE_BYTES,
+            trust_ms,
+            epoch: String::new(),
+            confirmed_ms: 0,
+            held: LruCache::unbounded(),
+        }
+    }
+
+    /// The service answered, to a question of `asked_ms`, that its policy is still the same.
+    pub const fn confirm(&mut self, asked_ms: u64) {
+        self.confirmed_ms = asked_ms;
+    }
+
+    /// The service has another policy: everything heard before is void. Returns how many leases
+    /// that ended.
+    pub fn renew(&mut self, epoch: &str, asked_ms: u64) -> usize {
+        let ended = self.held.len();
+        self.held.clear();
+        epoch.clone_into(&mut self.epoch);
+        self.confirm(asked_ms);
+        ended
+    }
+
+    /// Classifies a request whose deepest breakpoint is leased: `hashes` holds the prefix hash at
+    /// each breakpoint, in their order.
+    pub fn classify(
+        &mut self,
+        principal: &Fingerprint,
+        model: &ModelPolicy,
+        hashes: &[PrefixHash],
+        now_ms: u64,
+    ) -> Option<Leased> {
+        if self.held.is_empty() || now_ms.saturating_sub(self.confirmed_ms) > self.trust_ms {
+            return None;
+        }
+        let scope = Scope::of(principal, &model.model, &model.tokenizer_version);
+        let (deepest, above) = hashes.split_last()?;
+        let hit = {
+            let hit = self.live(scope, *deepest, now_ms)?;
+            hit.unreported_tokens = hit.unreported_tokens.saturating_add(hit.tokens.into());
+            *hit
+        };
+        let gains = |held: &Held| refreshed(held.tier, held.asked_until_ms, now_ms).is_some();
+        let mut due = gains(&hit);
+        for hash in above {
+            due |= match self.live(scope, *hash, now_ms) {
+                Some(held) => gains(&*held),
+                // Perhaps live all the same, written through another worker: reported as often
+                // as the shortest tier could gain from it.
+                None => {
+                    let shortest = Tier::FiveMinutes;
+                    let reported_until_ms = hit.reported_ms.saturating_add(shortest.duration_ms());
+                    refreshed(shortest, reported_until_ms, now_ms).is_some()
+                }
+            };
+        }
+        if due {
+            for hash in hashes {
+                self.reported(scope, *hash, now_ms);
+            }
+            if let Some(held) = self.held.peek_mut(&(scope, *deepest)) {
+                held.unreported_tokens = 0;
+            }
+        }
+        Some(Leased {
+            split: Split {
+                read: hit.tokens.into(),
+                ..Split::default()
+            },
+            read: due.then(|| LeasedRead {
+                principal: *principal,
+                model: model.model.clone(),
+                tokenizer_version: model.tokenizer_version.clone(),
+                age_ms: 0,
+                hashes: hashes.to_vec(),
+                read_tokens: hit.unreported_tokens,
+            }),
+        })
+    }
+
+    /// The service answered a classification that was asked at `asked_ms`.
+    pub fn classified(
+        &mut self,
+        principal: &Fingerprint,
+        model: &str,
+        classified: &Classified,
+        asked_ms: u64,
+        now_ms: u64,
+    ) {
+        if !self.stands(&classified.epoch) {
+            return;
+        }
+        let scope = Scope::of(principal, model, &classified.tokenizer_version);
+        for lease in &classified.leases {
+            self.grant(scope, lease, asked_ms, now_ms);
+        }
+    }
+
+    /// The service acknowledged commits: what they wrote lives for its tier at least.
+    pub fn committed(&mut self, commits: &[Aged<Commit>], answer: &CommitAnswer, now_ms: u64) {
+        // What was dropped is not said one by one.
+        if answer.dropped > 0 || !self.stands(&answer.epoch) {
+            return;
+        }
+        for Aged { at_ms, message } in commits {
+            let version = &message.tokenizer_version;
+            let scope = Scope::of(&message.principal, &message.model, version);
+            for write in &message.writes {
+                let lease = Lease {
+                    hash: write.hash,
+                    tokens: write.tokens,
+                    tier: write.tier,
+                    ttl_ms: write.tier.duration_ms(),
+                };
+                self.grant(scope, &lease, *at_ms, now_ms);
+            }
+        }
+    }
+
+    /// The service acknowledged reads. Where a lease has ended in the meantime the entry may have
+    /// been swept before the read arrived: it stays ended.
+    pub fn extended(&mut self, reads: &[Aged<LeasedRead>], answer: &CommitAnswer, now_ms: u64) {
+        if answer.reads_dropped > 0 || !self.stands(&answer.epoch) {
+            return;
+        }
+        for Aged { at_ms, message } in reads {
+            let version = &message.tokenizer_version;
+            let scope = Scope::of(&message.principal, &message.model, version);
+            for hash in &message.hashes {
+                if let Some(held) = self.held.peek_mut(&(scope, *hash))
+                    && now_ms < held.live_until_ms
+                {
+                    // The service skips a refresh that would gain less than this slack.
+                    let window_ms = held.tier.duration_ms();
+                    let until_ms = at_ms + window_ms - window_ms / REFRESH_GAIN_PARTS_MIN;
+                    held.live_until_ms = until_ms.max(held.live_until_ms);
+                }
+            }
+        }
+    }
+
+    /// Whether something that was answered in `epoch` holds in ours. A service that does not know
+    /// its epoch grants nothing.
+    fn stands(&self, epoch: &str) -> bool {
+        !epoch.is_empty() && epoch == self.epoch
+    }
+
+    fn grant(&mut self, scope: Scope, lease: &Lease, since_ms: u64, now_ms: u64) {
+        let until_ms = since_ms.saturating_add(lease.ttl_ms);
+        if self.entries_max == 0 || until_ms <= now_ms {
+            return;
+        }
+        let mut held = Held {
+            tokens: lease.tokens,
+            tier: lease.tier,
+            live_until_ms: until_ms,
+            asked_until_ms: until_ms,
+            reported_ms: since_ms,
+            unreported_tokens: 0,
+        };
+        let key = (scope, lease.hash);
+        if let Some(known) = self.live(scope, lease.hash, now_ms) {
+            held.tier = held.tier.max(known.tier);
+            held.live_until_ms = until_ms.max(known.live_until_ms);
+            held.asked_until_ms = until_ms.max(known.asked_until_ms);
+            held.reported_ms = since_ms.max(known.reported_ms);
+            held.unreported_tokens = known.unreported_tokens;
+        }
+        self.held.put(key, held);
+        if self.held.len() > self.entries_max {
+            self.held.pop_lru();
+        }
+    }
+
+    fn live(&mut self, scope: Scope, hash: PrefixHash, now_ms: u64) -> Option<&mut Held> {
+        let held = self.held.get_mut(&(scope, hash))?;
+        (now_ms < held.live_until_ms).then_some(held)
+    }
+
+    fn reported(&mut self, scope: Scope, hash: PrefixHash, now_ms: u64) {
+        if let Some(held) = self.held.peek_mut(&(scope, hash)) {
+            held.reported_ms = now_ms;
+            if let Some(until_ms) = refreshed(held.tier, held.asked_until_ms, now_ms) {
+                held.asked_until_ms = until_ms;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

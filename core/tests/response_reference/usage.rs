@@ -1,0 +1,162 @@
+//! The edit of usage objects, one replacement at a time.
+
+use prompt_cache_core::{
+    ledger::Cap,
+    response::{Answer, RewriteOptions},
+};
+
+use super::{
+    Observed,
+    text::{Node, named, object},
+};
+
+fn prompt_tokens(usage: &str) -> Option<u64> {
+    let members = object(usage.as_bytes())?;
+    let (_, value, _) = members
+        .iter()
+        .rfind(|(key, _, _)| named(usage.as_bytes(), key, "prompt_tokens"))?;
+    let text = &usage[value.clone()];
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// Sets `path` (one or two keys) to a number, one replacement at a time.
+fn set(mut object_text: String, path: &[&str], number: u64) -> String {
+    let mut rendered = number.to_string();
+    for key in path[1..].iter().rev() {
+        rendered = format!("{{\"{key}\":{rendered}}}");
+    }
+    let mut seen = 0;
+    loop {
+        let members = object(object_text.as_bytes()).unwrap();
+        let mut matching = members
+            .iter()
+            .filter(|(key, _, _)| named(object_text.as_bytes(), key, path[0]));
+        let Some((_, value, node)) = matching.nth(seen) else {
+            break;
+        };
+        seen += 1;
+        let new = match node {
+            Node::Object(_) if path.len() > 1 => {
+                set(object_text[value.clone()].to_owned(), &path[1..], number)
+            }
+            _ => rendered.clone(),
+        };
+        object_text.replace_range(value.clone(), &new);
+    }
+    if seen == 0 {
+        let members = object(object_text.as_bytes()).unwrap();
+        let (at, comma) = members
+            .last()
+            .map_or((1, ""), |(_, value, _)| (value.end, ","));
+        object_text.insert_str(at, &format!("{comma}\"{}\":{rendered}", path[0]));
+    }
+    object_text
+}
+
+fn remove(mut object_text: String, path: &[&str]) -> String {
+    let mut seen = 0;
+    loop {
+        let members = object(object_text.as_bytes()).unwrap();
+        let mut matching = members
+            .iter()
+            .enumerate()
+            .filter(|(_, (key, _, _))| named(object_text.as_bytes(), key, path[0]));
+        let Some((i, (key, value, node))) = matching.nth(seen) else {
+            return object_text;
+        };
+        if path.len() == 1 {
+            let cut = if i > 0 {
+                members[i - 1].1.end..value.end
+            } else if let Some((next, _, _)) = members.get(1) {
+                key.start..next.start
+            } else {
+                key.start..value.end
+            };
+            object_text.replace_range(cut, "");
+        } else {
+            seen += 1;
+            if let Node::Object(_) = node {
+                let new = remove(object_text[value.clone()].to_owned(), &path[1..]);
+                object_text.replace_range(value.clone(), &new);
+            }
+        }
+    }
+}
+
+fn edit_usage(usage: &[u8], o: RewriteOptions, answer: Answer, seen: &mut Observed) -> Vec<u8> {
+    let Ok(usage) = String::from_utf8(usage.to_vec()) else {
+        return usage.to_vec();
+    };
+    let edited = match answer {
+        Answer::Inactive if o.scrub => [
+            &["cache_read_input_tokens"][..],
+            &["cache_creation_input_tokens"],
+            &["cache_creation"],
+            &["prompt_tokens_details", "cached_tokens"],
+            &["prompt_tokens_details", "cache_write_tokens"],
+        ]
+        .iter()
+        .fold(usage, |usage, path| remove(usage, path)),
+        Answer::Inactive => usage,
+        Answer::Split(split) => {
+            let (split, cap) =
+                prompt_tokens(&usage).map_or((split, Cap::None), |tokens| split.capped(tokens));
+            seen.shown = Some(split);
+            seen.cap = cap;
+            let created = split.creation.total();
+            [
+                (&["prompt_tokens_details", "cached_tokens"][..], split.read),
+                (&["prompt_tokens_details", "cache_write_tokens"], created),
+                (&["cache_read_input_tokens"], split.read),
+                (&["cache_creation_input_tokens"], created),
+                (
+                    &["cache_creation", "ephemeral_5m_input_tokens"],
+                    split.creation.five_minutes,
+                ),
+                (
+                    &["cache_creation", "ephemeral_1h_input_tokens"],
+                    split.creation.one_hour,
+                ),
+                (
+                    &["cache_creation", "ephemeral_24h_input_tokens"],
+                    split.creation.day,
+                ),
+            ]
+            .iter()
+            .fold(usage, |usage, (path, number)| set(usage, path, *number))
+        }
+    };
+    edited.into_bytes()
+}
+
+/// The text with its top-level usage objects edited (the first `most` of them), and the last one's
+/// `prompt_tokens`.
+pub fn edit_text(
+    text: &[u8],
+    o: RewriteOptions,
+    answer: Answer,
+    most: usize,
+    seen: &mut Observed,
+) -> (Vec<u8>, Option<u64>) {
+    let mut result = Vec::new();
+    let mut at = 0;
+    let mut tokens = None;
+    let mut edited = 0;
+    for (key, value, node) in object(text).unwrap() {
+        if edited < most && named(text, &key, "usage") && matches!(node, Node::Object(_)) {
+            edited += 1;
+            result.extend_from_slice(&text[at..value.start]);
+            result.extend(edit_usage(&text[value.clone()], o, answer, seen));
+            at = value.end;
+            tokens = std::str::from_utf8(&text[value])
+                .ok()
+                .and_then(prompt_tokens);
+        }
+    }
+    result.extend_from_slice(&text[at..]);
+    (result, tokens)
+}

@@ -1,0 +1,282 @@
+//! How the split of a request becomes known: at once, from a lease, by a callout beside the
+//! upstream call, or by the callout of an identical request.
+
+use std::rc::Rc;
+
+use prompt_cache_core::{
+    edge::{Bypass, Callout, Flight, Leased, Seat},
+    ledger::Split,
+    response::Answer as CacheAnswer,
+    wire::{Classified, ClassifyAnswer, Uncached},
+};
+use proxy_wasm::types::Status;
+
+use crate::{
+    callout::{self, Answer, TraceHeaders},
+    metrics::ClassifyOutcome,
+    shared::Shared,
+};
+
+/// Status of a callout that ran into its time limit.
+const GATEWAY_TIMEOUT: u16 = 504;
+
+/// What is known of a request's prefix.
+pub enum Lookup {
+    /// A callout is in flight.
+    Asking(Box<Asking>),
+    /// An identical request's callout is in flight.
+    Following(Box<Question>),
+    /// Classified: what to show, and what to commit after a success.
+    Classified {
+        flight: Rc<Flight>,
+        classified: Classified,
+    },
+    /// Known without a callout: from a lease.
+    Leased(Split),
+    /// Known without a classification, or from what was read before its count failed.
+    Known(Split),
+    /// Not cached.
+    Inactive,
+}
+
+/// What it takes to ask.
+pub struct Question {
+    flight: Rc<Flight>,
+    asked_at_ms: u64,
+    trace: TraceHeaders,
+    /// The prompt, until the service had the chance to ask for it.
+    text: Vec<u8>,
+}
+
+/// A question that was asked.
+pub struct Asking {
+    token: u32,
+    question: Question,
+    stage: Stage,
+}
+
+/// How far a classification has come.
+enum Stage {
+    /// Asked by hashes.
+    Hashes,
+    /// Asked with the prompt; a live prefix of `read` tokens is known already.
+    Text { read: u64 },
+}
+
+impl Lookup {
+    /// Starts the look-up, if there is one.
+    pub fn begin(shared: &Shared, callout: Callout, trace: TraceHeaders, text: Vec<u8>) -> Self {
+        match callout {
+            Callout::Known(split) => Self::Known(split),
+            Callout::Leased(Leased { split, read }) => {
+                shared.metrics.leased();
+                if let Some(read) = read {
+                    shared.read(read, shared.now_ms());
+                }
+                Self::Leased(split)
+            }
+            Callout::Inactive(bypass) => inactive(shared, bypass),
+            Callout::Ask(request) => {
+                let seat = shared.flights.borrow_mut().join(request);
+                let question = |flight| Question {
+                    flight,
+                    asked_at_ms: shared.now_ms(),
+                    trace,
+                    text,
+                };
+                match seat {
+                    Seat::Leader(flight) => question(flight).ask(shared),
+                    Seat::Follower(flight) => Self::Following(Box::new(question(flight))),
+                }
+            }
+        }
+    }
+
+    /// Leaves it inactive, for a moment.
+    pub const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Inactive)
+    }
+
+    /// Whether this callout is its own.
+    pub fn awaits(&self, token: u32) -> bool {
+        matches!(self, Self::Asking(asking) if asking.token == token)
+    }
+
+    /// What the response is to show, once it is known.
+    pub const fn answer(&self) -> Option<CacheAnswer> {
+        match self {
+            Self::Asking(_) | Self::Following(_) => None,
+            Self::Classified { classified, .. } => Some(CacheAnswer::Split(classified.split)),
+            Self::Known(split) | Self::Leased(split) => Some(CacheAnswer::Split(*split)),
+            Self::Inactive => Some(CacheAnswer::Inactive),
+        }
+    }
+
+    /// The answer to the callout it awaits came, inside its callback.
+    pub fn answered(self, shared: &Shared, headers: usize, body_bytes: usize) -> Self {
+        let Self::Asking(asking) = self else {
+            return self;
+        };
+        let answer = Answer::read(headers, body_bytes);
+        match answer.classification() {
+            Some(ClassifyAnswer::TextNeeded { read }) => asking.tell(shared, read),
+            Some(ClassifyAnswer::Ok(classified)) => asking.classified(shared, classified),
+            Some(ClassifyAnswer::Inactive { reason }) => {
+                asking.question.settled(shared, ClassifyOutcome::Ok);
+                shared.metrics.bypassed(match reason {
+                    Uncached::UnknownModel => Bypass::UnknownModel,
+                    Uncached::UnknownPrincipal => Bypass::PrincipalRefused,
+                });
+                Self::Inactive
+            }
+            None => asking.failed(shared, answer.status == Some(GATEWAY_TIMEOUT)),
+        }
+    }
+
+    /// The response begins. A follower takes the answer that its flight brought by now, or asks
+    /// for itself: its leader may have failed or gone, or the upstream was faster.
+    pub fn needed(self, shared: &Shared) -> Self {
+        let Self::Following(mut question) = self else {
+            return self;
+        };
+        let landed = question.flight.landed().cloned();
+        if let Some(landed) = landed {
+            let waited_ms = landed.at_ms.saturating_sub(question.asked_at_ms);
+            shared.metrics.classified(ClassifyOutcome::Ok);
+            shared.metrics.classify_duration_ms.record(waited_ms);
+            return Self::Classified {
+                flight: question.flight,
+                classified: landed.classified,
+            };
+        }
+        if !shared.breaker.borrow().is_closed() {
+            return inactive(shared, Bypass::BreakerOpen);
+        }
+        question.asked_at_ms = shared.now_ms();
+        question.ask(shared)
+    }
+
+    /// The stream ended before the answer came.
+    pub fn abandon(&self, shared: &Shared) {
+        match self {
+            Self::Asking(asking) => asking.question.settled(shared, ClassifyOutcome::Abandoned),
+            Self::Following(question) => question.settled(shared, ClassifyOutcome::Abandoned),
+            Self::Classified { .. } | Self::Leased(_) | Self::Known(_) | Self::Inactive => {}
+        }
+    }
+}
+
+impl Question {
+    /// Asks by hashes alone.
+    fn ask(self, shared: &Shared) -> Lookup {
+        let deadline_ms = shared.config.classify_deadline_ms;
+        let request = self.flight.request();
+        let sent = callout::classify(&shared.config, request, None, &self.trace, deadline_ms);
+        let asking = Asking {
+            token: 0,
+            question: self,
+            stage: Stage::Hashes,
+        };
+        asking.dispatched(shared, sent)
+    }
+
+    fn settled(&self, shared: &Shared, outcome: ClassifyOutcome) {
+        shared.flights.borrow_mut().over(&self.flight);
+        shared.metrics.classified(outcome);
+        let elapsed_ms = shared.now_ms().saturating_sub(self.asked_at_ms);
+        shared.metrics.classify_duration_ms.record(elapsed_ms);
+        match outcome {
+            ClassifyOutcome::Ok => shared.classification(true),
+            ClassifyOutcome::Error | ClassifyOutcome::DeadlineExceeded => {
+                shared.classification(false);
+            }
+            ClassifyOutcome::BreakerOpen | ClassifyOutcome::Abandoned => {}
+        }
+    }
+}
+
+impl Asking {
+    fn classified(self, shared: &Shared, classified: Classified) -> Lookup {
+        let Question {
+            flight,
+            asked_at_ms,
+            ..
+        } = &self.question;
+        let now_ms = shared.now_ms();
+        flight.land(&classified, now_ms);
+        self.question.settled(shared, ClassifyOutcome::Ok);
+        let request = flight.request();
+        shared.leases.borrow_mut().classified(
+            &request.principal,
+            &request.model,
+            &classified,
+            *asked_at_ms,
+            now_ms,
+        );
+        Lookup::Classified {
+            flight: self.question.flight,
+            classified,
+        }
+    }
+
+    /// Asks again with the prompt, in what is left of the deadline.
+    fn tell(mut self, shared: &Shared, read: u64) -> Lookup {
+        if matches!(self.stage, Stage::Text { .. }) {
+            // The service asked twice: it does not keep to the protocol.
+            return self.failed(shared, false);
+        }
+        self.stage = Stage::Text { read };
+        let elapsed_ms = shared.now_ms().saturating_sub(self.question.asked_at_ms);
+        let left_ms = shared
+            .config
+            .classify_deadline_ms
+            .saturating_sub(elapsed_ms);
+        if left_ms == 0 {
+            return self.failed(shared, true);
+        }
+        let text = std::mem::take(&mut self.question.text);
+        let Question { flight, trace, .. } = &self.question;
+        let request = flight.request();
+        let sent = callout::classify(&shared.config, request, Some(&text), trace, left_ms);
+        self.dispatched(shared, sent)
+    }
+
+    /// No callback follows a callout that could not be made: it is settled on the spot.
+    fn dispatched(mut self, shared: &Shared, sent: Result<u32, Status>) -> Lookup {
+        match sent {
+            Ok(token) => {
+                self.token = token;
+                Lookup::Asking(Box::new(self))
+            }
+            Err(_) => self.failed(shared, false),
+        }
+    }
+
+    /// A failed count takes nothing from a read that is known already; without one the request
+    /// is not cached.
+    fn failed(self, shared: &Shared, late: bool) -> Lookup {
+        let (outcome, bypass) = if late {
+            (ClassifyOutcome::DeadlineExceeded, Bypass::ClassifyLate)
+        } else {
+            (ClassifyOutcome::Error, Bypass::ClassifyFailed)
+        };
+        self.question.settled(shared, outcome);
+        shared.metrics.bypassed(bypass);
+        match self.stage {
+            Stage::Text { read: read @ 1.. } => Lookup::Known(Split {
+                read,
+                ..Split::default()
+            }),
+            Stage::Text { .. } | Stage::Hashes => Lookup::Inactive,
+        }
+    }
+}
+
+/// Not cached, for a reason that is counted.
+fn inactive(shared: &Shared, bypass: Bypass) -> Lookup {
+    shared.metrics.bypassed(bypass);
+    if bypass == Bypass::BreakerOpen {
+        shared.metrics.classified(ClassifyOutcome::BreakerOpen);
+    }
+    Lookup::Inactive
+}

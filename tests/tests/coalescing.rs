@@ -1,0 +1,98 @@
+//! Identical requests in flight on one worker share a callout, and nobody depends on another.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use prompt_cache_e2e::{
+    client::Sent,
+    deadline::{PATIENCE, poll},
+    faults::Route,
+    http::Request,
+    upstream::Call,
+    world::{Options, World, cache_of, chat, completion, long_prefix, marked},
+};
+use serde_json::json;
+
+/// One worker: those of another share nothing.
+async fn world() -> World {
+    World::with(Options {
+        plugin: json!({"classify_deadline_ms": 10_000}),
+        concurrency: Some(1),
+        ..Options::default()
+    })
+    .await
+}
+
+/// Sends a request; it has passed the filter when the upstream has it.
+async fn forwarded(world: &mut World, request: &Request) -> (Sent, Call) {
+    let sent = world.client.send(request).await;
+    (sent, world.upstream.next().await)
+}
+
+async fn await_asked(world: &World, count: usize) {
+    let asked = poll(PATIENCE, async || {
+        (world.faults.seen(Route::Classify).len() >= count).then_some(())
+    });
+    asked.await.expect("the filter asks");
+    assert_eq!(world.faults.seen(Route::Classify).len(), count);
+}
+
+#[tokio::test]
+async fn identical_cold_requests_share_a_callout() {
+    let mut world = world().await;
+    let gate = world.faults.hold(Route::Classify);
+    let request = chat("a", &marked(&long_prefix("together")));
+    let mut together = vec![];
+    for _ in 0..5 {
+        together.push(forwarded(&mut world, &request).await);
+    }
+    // The same prompt for another key is another question.
+    let other = chat("b", &marked(&long_prefix("together")));
+    together.push(forwarded(&mut world, &other).await);
+    await_asked(&world, 2).await;
+    gate.open();
+    // By hashes and with the prompt, once for each key.
+    await_asked(&world, 4).await;
+    let ok = [("outcome", "ok")];
+    world
+        .await_counter("promptcache_classify_total", &ok, 2)
+        .await;
+
+    let mut written = vec![];
+    for (sent, call) in together {
+        call.json(200, completion(5000).to_string()).await;
+        written.push(cache_of(&sent.finish().await.usage()));
+    }
+    assert!(written[0].creation() > 1024, "{written:?}");
+    assert!(written.iter().all(|w| *w == written[0]), "{written:?}");
+    assert_eq!(world.faults.seen(Route::Classify).len(), 4);
+    world
+        .await_counter("promptcache_classify_total", &ok, 6)
+        .await;
+    world.await_commits(6).await;
+}
+
+#[tokio::test]
+async fn who_follows_asks_when_its_leader_is_gone_or_too_slow() {
+    let mut world = world().await;
+    for topic in ["gone", "slow"] {
+        let gate = world.faults.hold(Route::Classify);
+        let before = world.faults.seen(Route::Classify).len();
+        let request = chat("a", &marked(&long_prefix(topic)));
+        let leader = forwarded(&mut world, &request).await;
+        let (sent, call) = forwarded(&mut world, &request).await;
+        await_asked(&world, before + 1).await;
+        if topic == "gone" {
+            drop(leader);
+            let abandoned = [("outcome", "abandoned")];
+            world
+                .await_counter("promptcache_classify_total", &abandoned, 1)
+                .await;
+        }
+        call.json(200, completion(5000).to_string()).await;
+        await_asked(&world, before + 2).await;
+        gate.open();
+        let written = cache_of(&sent.finish().await.usage());
+        assert!(written.creation() > 1024, "{topic}: {written:?}");
+    }
+    world.assert_no_vm_lost().await;
+}
