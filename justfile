@@ -92,9 +92,9 @@ bench-core: build _bench _envoy
     cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench core
 
-# Envoy with and without the filter under load, paired: needs two cores (see docs/benchmarks.md)
-bench-streams: build _bench _envoy
-    @exec taskset --cpu-list {{ bench_load_core }} dist/bench streams
+# The whole system beside Envoy alone, paired: tables, and docs/benchmarks.svg. Needs two cores (see docs/benchmarks.md)
+bench: build _bench _envoy
+    @BENCH_PLOT=${BENCH_PLOT-docs/benchmarks.svg} exec taskset --cpu-list {{ bench_load_core }} dist/bench system
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test

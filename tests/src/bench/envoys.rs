@@ -64,6 +64,7 @@ pub struct Envoy {
     process: Process,
     pid: u32,
     listener: SocketAddr,
+    admin: Client,
 }
 
 impl Envoy {
@@ -112,9 +113,9 @@ impl Envoy {
                     .counter("promptcache_policy_first_loads_total", &[]);
                 (loads >= ROOTS).then_some(())?;
             }
-            Some(Ok(listener))
+            Some(Ok((admin, listener)))
         });
-        let listener = ready.await.unwrap_or_else(|| {
+        let (admin, listener) = ready.await.unwrap_or_else(|| {
             Err(format!(
                 "envoy ({}) is not ready in time\n{}",
                 variant.as_str(),
@@ -126,7 +127,13 @@ impl Envoy {
             process,
             pid,
             listener,
+            admin,
         })
+    }
+
+    /// Its stats, flushed; `None` if it does not answer.
+    pub async fn stats(&self) -> Option<Stats> {
+        stats(&self.admin).await
     }
 
     /// Where clients connect.

@@ -1,9 +1,10 @@
-//! `bench core` times `core` natively and inside Envoy's VM; `bench streams` compares Envoy with
+//! `bench core` times `core` natively and inside Envoy's VM; `bench system` compares Envoy with
 //! and without the filter under load. Both print Markdown. Started by `./just`, which pins them.
 //!
 //! Settings, from the environment: `BENCH_ROUNDS` (5), `BENCH_SECONDS` of one measurement (2),
 //! `BENCH_ONLY` (of `requests`, `streams`, `flood`, `latency`; all), `BENCH_ENVOY_CORE` (0),
-//! `BENCH_OTHER_FILTER` (absolute path of another build of the filter; none).
+//! `BENCH_OTHER_FILTER` (absolute path of another build of the filter; none), `BENCH_PLOT` (file
+//! that the requests' ratios are drawn in, as SVG; none).
 
 mod answer;
 mod client;
@@ -12,6 +13,7 @@ mod cpu;
 mod envoys;
 mod latency;
 mod machine;
+mod plot;
 mod prompts;
 mod requests;
 mod spread;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub envoy_core: usize,
     /// Another build of the filter to run beside this one.
     pub other_filter: Option<PathBuf>,
+    /// Where to draw the requests' ratios.
+    pub plot: Option<PathBuf>,
 }
 
 // One thread: children are tied to the life of the thread that spawned them, and the load must
@@ -62,8 +66,8 @@ async fn run() -> Result<(), String> {
     let settings = Settings::read()?;
     match std::env::args().nth(1).as_deref() {
         Some("core") => core_table::print(&layout, &settings).await,
-        Some("streams") => world::run(&layout, &settings).await,
-        _ => Err("usage: bench core | bench streams".to_owned()),
+        Some("system") => world::run(&layout, &settings).await,
+        _ => Err("usage: bench core | bench system".to_owned()),
     }
 }
 
@@ -75,6 +79,7 @@ impl Settings {
             only: std::env::var("BENCH_ONLY").ok(),
             envoy_core: number("BENCH_ENVOY_CORE", 0)?,
             other_filter: std::env::var_os("BENCH_OTHER_FILTER").map(PathBuf::from),
+            plot: std::env::var_os("BENCH_PLOT").map(PathBuf::from),
         })
     }
 

@@ -20,8 +20,10 @@ use crate::{
 
 /// Requests in flight at any time.
 const CONNECTIONS: usize = 8;
-/// Sizes of the bodies, in bytes.
-const BODY_BYTES: [usize; 2] = [10_000, 100_000];
+/// Sizes of the bodies, in bytes. The smallest is below the floor: its marks are checked, and it
+/// is asked for, but it is never cached.
+const BODY_BYTES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const BELOW_FLOOR_BYTES: usize = 1_000;
 
 /// One kind of traffic through one kind of Envoy.
 #[derive(Clone, Copy)]
@@ -32,7 +34,7 @@ struct Load {
     marked: bool,
 }
 
-const LOADS: [Load; 9] = [
+const LOADS: [Load; 10] = [
     Load::new("Envoy alone", Variant::Alone, Cache::Absent, true),
     Load::new(
         "a wasm filter that does nothing",
@@ -47,6 +49,7 @@ const LOADS: [Load; 9] = [
         true,
     ),
     Load::new("the filter, unmarked", Variant::Filter, Cache::Zero, false),
+    Load::new("the filter, marked", Variant::Filter, Cache::Zero, true),
     Load::new("the filter, hot", Variant::Filter, Cache::Hot, true),
     Load::new("the filter, cold", Variant::Filter, Cache::Cold, true),
     Load::new(
@@ -58,6 +61,13 @@ const LOADS: [Load; 9] = [
     Load::new("the other build, hot", Variant::Other, Cache::Hot, true),
     Load::new("the other build, cold", Variant::Other, Cache::Cold, true),
 ];
+
+/// Processor time of Envoy and the service per request, as a multiple of Envoy alone.
+pub struct Ratio {
+    pub load: &'static str,
+    pub body_bytes: usize,
+    pub to_alone: Spread,
+}
 
 /// What one measurement gave, per request.
 #[derive(Clone, Copy)]
@@ -76,21 +86,33 @@ impl Load {
             marked,
         }
     }
+
+    /// Marked requests are hot or cold where they are large enough to be cached.
+    fn fits(self, body_bytes: usize) -> bool {
+        let below = body_bytes <= BELOW_FLOOR_BYTES;
+        match self.cache {
+            Cache::Hot | Cache::Cold => !below,
+            Cache::Zero if self.marked => below,
+            Cache::Zero | Cache::Absent | Cache::Any => true,
+        }
+    }
 }
 
-pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
+/// Measures, prints a table, and returns what there is to draw.
+pub async fn run(world: &World, settings: &Settings) -> Result<Vec<Ratio>, String> {
     println!(
         "\n## Requests\n\n{CONNECTIONS} connections, each sends its next request when it has its answer.\n"
     );
     println!("| body | | requests/s | Envoy, µs | service, µs | Envoy ÷ alone | both ÷ alone |");
     println!("|--:|---|--:|--:|--:|--:|--:|");
-    let loads: Vec<Load> = LOADS
-        .into_iter()
-        .filter(|load| world.has(load.variant))
-        .collect();
     // Topics that no other request of the run has.
     let topics = Rc::new(Cell::new(1));
+    let mut ratios = Vec::new();
     for body_bytes in BODY_BYTES {
+        let loads: Vec<Load> = LOADS
+            .into_iter()
+            .filter(|load| world.has(load.variant) && load.fits(body_bytes))
+            .collect();
         let mut costs = vec![Vec::new(); loads.len()];
         for round in 0..settings.rounds {
             // Every other round backwards: what drifts does not favour anyone.
@@ -109,19 +131,24 @@ pub async fn run(world: &World, settings: &Settings) -> Result<(), String> {
                 let pairs = of_load.iter().zip(&costs[0]);
                 Spread::of(pairs.map(|(this, alone)| value(this) / alone.envoy_us))
             };
+            let ratio = paired(|c| c.envoy_us + c.service_us);
+            ratios.push(Ratio {
+                load: load.name,
+                body_bytes,
+                to_alone: ratio,
+            });
             println!(
-                "| {} KB | {} | {:.0} | {:.1} | {:.1} | {} | {} |",
+                "| {} KB | {} | {:.0} | {:.1} | {:.1} | {} | {ratio} |",
                 body_bytes / 1000,
                 load.name,
                 spread(|c| c.requests_per_second).median,
                 spread(|c| c.envoy_us).median,
                 spread(|c| c.service_us).median,
                 paired(|c| c.envoy_us),
-                paired(|c| c.envoy_us + c.service_us),
             );
         }
     }
-    Ok(())
+    Ok(ratios)
 }
 
 async fn measure(

@@ -1,4 +1,4 @@
-//! `bench streams`: everything that runs for it, and its parts in order.
+//! `bench system`: everything that runs for it, and its parts in order.
 
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ use crate::{
     client::Connection,
     cpu::cpu_ns,
     envoys::{Envoy, Variant},
-    latency, machine,
+    latency, machine, plot,
     prompts::{Cache, Prompt},
     requests, streams,
     upstream::{self, Pace},
@@ -47,7 +47,11 @@ async fn measure(layout: &Layout, settings: &Settings) -> Result<(), String> {
         settings.rounds, settings.seconds
     );
     if settings.wants("requests") {
-        requests::run(&world, settings).await?;
+        let ratios = requests::run(&world, settings).await?;
+        if let Some(path) = &settings.plot {
+            plot::draw(path, &ratios)?;
+            println!("\nDrawn in {}.", path.display());
+        }
     }
     if settings.wants("streams") {
         streams::run(&world, settings, &[Pace::Paced, Pace::Flood]).await?;
