@@ -33,7 +33,7 @@ test-sdk: build _envoy
 [positional-arguments]
 test-stores *ARGS: _nextest
     cargo build --locked --quiet --package prompt-cache-test-servers
-    tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --package prompt-cache-index --run-ignored only "$@"
+    tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --workspace --exclude prompt-cache-filter --run-ignored only "$@"
 
 # Our token counts beside the Python libraries' on generated conversations (ORACLE_CONVERSATIONS=10000)
 test-oracle:
@@ -43,6 +43,10 @@ test-oracle:
     else \
         echo "test-oracle: skipped, its packages could not be fetched"; \
     fi
+
+# The long form of the crash test: the service killed 200 times under load
+test-crash: _nextest
+    CRASH_ROUNDS=200 cargo nextest run --locked --package prompt-cache-index -E 'test(survives_kill_9_under_load)' --no-capture
 
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
@@ -95,6 +99,11 @@ bench-core: build _bench _envoy
 # The whole system beside Envoy alone, paired: tables, and docs/benchmarks.svg. Needs two cores (see docs/benchmarks.md)
 bench: build _bench _envoy
     @BENCH_PLOT=${BENCH_PLOT-docs/benchmarks.svg} exec taskset --cpu-list {{ bench_load_core }} dist/bench system
+
+# The index service with ledgers of 10 thousand, 1 million and 10 million entries (see docs/benchmarks.md)
+bench-index:
+    cargo build --locked --release --package prompt-cache-index
+    @exec taskset --cpu-list {{ bench_load_core }} cargo bench --locked --package prompt-cache-index --bench index
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test

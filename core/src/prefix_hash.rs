@@ -81,26 +81,40 @@ pub(crate) fn write_hex(
     f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
+/// A classification carries up to 80 hashes, so a digit is one look into a table, and a bad one
+/// is found at the end.
 fn parse_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     let digits = hex.as_bytes();
     if digits.len() != N * 2 {
         return None;
     }
     let mut bytes = [0; N];
+    let mut seen = 0;
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         let &[high, low] = pair else { return None };
-        *byte = nibble(high)? << 4 | nibble(low)?;
+        let (high, low) = (nibble(high), nibble(low));
+        seen |= high | low;
+        *byte = high << 4 | low & 0xf;
     }
-    Some(bytes)
+    (seen < 16).then_some(bytes)
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+/// The value of a digit; 255 for what is none.
+fn nibble(digit: u8) -> u8 {
+    const NIBBLES: [u8; 256] = {
+        let mut table = [0xff; 256];
+        let mut value = 0;
+        while value < 16 {
+            #[allow(clippy::indexing_slicing)] // In a constant: checked by the compiler.
+            {
+                table[b"0123456789abcdef"[value] as usize] = value as u8;
+                table[b"0123456789ABCDEF"[value] as usize] = value as u8;
+            }
+            value += 1;
+        }
+        table
+    };
+    NIBBLES.get(usize::from(digit)).copied().unwrap_or(0xff)
 }
 
 #[cfg(test)]
@@ -120,6 +134,8 @@ mod tests {
             &"0".repeat(63),
             &"0".repeat(66),
             &"é".repeat(32),
+            &format!("{}g", "0".repeat(63)),
+            &format!("g{}", "0".repeat(63)),
         ] {
             assert_eq!(PrefixHash::from_hex(bad), None, "{bad}");
         }

@@ -22,6 +22,7 @@ use crate::state::Service;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::postgres::PostgresStore;
+use crate::store::redis::RedisStore;
 use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
 use crate::{accounts, http, models, server, sweep};
@@ -57,6 +58,7 @@ pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BootError> {
     match config {
         StoreConfig::Embedded(embedded) => Ok(Arc::new(EmbeddedStore::open(embedded)?)),
         StoreConfig::Postgres(postgres) => Ok(Arc::new(PostgresStore::open(postgres)?)),
+        StoreConfig::Redis(redis) => Ok(Arc::new(RedisStore::open(redis)?)),
     }
 }
 
@@ -182,7 +184,7 @@ fn log_boot(config: &Config) {
         .collect();
     let data_dir = match &config.store {
         StoreConfig::Embedded(embedded) => Some(embedded.data_dir.display().to_string()),
-        StoreConfig::Postgres(_) => None,
+        StoreConfig::Postgres(_) | StoreConfig::Redis(_) => None,
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -126,9 +126,12 @@ async fn look_up(
     scope: Scope,
     now_ms: u64,
 ) -> Result<Found, ClassifyError> {
-    let hashes: Vec<PrefixHash> = request.candidates.iter().map(|c| c.hash).collect();
+    let (breakpoints, candidates) = (&request.breakpoints, &request.candidates);
     let start = Instant::now();
-    let live = service.store.look_up(&scope, &hashes, now_ms).await;
+    let live = service
+        .store
+        .find(&scope, breakpoints, candidates, now_ms)
+        .await;
     service
         .metrics
         .look_up_seconds
@@ -137,7 +140,7 @@ async fn look_up(
         tracing::warn!(%error, "look-up failed");
         service.metrics.store_errors.count(StoreOperation::LookUp);
     })?;
-    let found = find_hit(&request.breakpoints, &request.candidates, &live);
+    let found = find_hit(breakpoints, candidates, &live);
     service.refreshes.push(scope, &found.refresh, now_ms);
     Ok(found)
 }

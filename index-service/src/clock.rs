@@ -34,6 +34,11 @@ impl ManualClock {
         Self(AtomicU64::new(now_ms))
     }
 
+    /// Sets the clock, also back.
+    pub fn set(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+
     /// Moves the clock on by `step_ms`.
     pub fn advance(&self, step_ms: u64) {
         self.0.fetch_add(step_ms, Ordering::SeqCst);

@@ -66,6 +66,8 @@ fn a_refusal_names_file_key_and_reason() {
     let m = |rest: &str| format!("models: [{{model: m, encoding: o200k_base, {rest}}}]");
     let postgres =
         |rest: &str| format!("{MODEL}store: {{postgres: {{url: 'postgresql://h/d', {rest}}}}}");
+    let redis =
+        |url: &str, rest: &str| format!("{MODEL}store: {{redis: {{url: '{url}', {rest}}}}}");
     let table: Vec<(String, &str, &str)> = vec![
         ("{}".into(), "c.yaml: ", "missing field `models`"),
         (String::new(), "c.yaml: ", ""),
@@ -168,6 +170,38 @@ fn a_refusal_names_file_key_and_reason() {
             postgres("refresh_flush_ms: 0"),
             "c.yaml: store.postgres.refresh_flush_ms: ",
             "0 is not between",
+        ),
+        (
+            redis("redis://h", "cluster: maybe"),
+            "c.yaml: store.redis.cluster: ",
+            "",
+        ),
+        (
+            redis("http://h", "cluster: true"),
+            "c.yaml: store.redis.url: ",
+            "not a URL like",
+        ),
+        (
+            redis("redis://h redis://i", "cluster: false"),
+            "c.yaml: store.redis.url: ",
+            "need cluster: true",
+        ),
+        (
+            redis("redis://h", "key_prefix: 'a{b'"),
+            "c.yaml: store.redis.key_prefix: ",
+            "letters, digits",
+        ),
+        (
+            redis("redis://h", "operation_timeout_ms: 60001"),
+            "c.yaml: store.redis.operation_timeout_ms: ",
+            "60001 is not between",
+        ),
+        (
+            format!(
+                "{MODEL}store: {{redis: {{url: 'redis://h'}}, postgres: {{url: 'postgresql://h/d'}}}}"
+            ),
+            "c.yaml: store: ",
+            "keep one",
         ),
         (
             postgres("pool: 3"),
@@ -350,10 +384,13 @@ fn a_token_file_is_trimmed_and_starts_from_the_configs_directory() {
 #[test]
 fn the_example_shows_the_other_stores_with_their_defaults() {
     let text = std::fs::read_to_string(example()).unwrap();
-    let stores = [(
-        "postgres",
-        "url: postgresql://ledger:secret@db.example/ledger",
-    )];
+    let stores = [
+        (
+            "postgres",
+            "url: postgresql://ledger:secret@db.example/ledger",
+        ),
+        ("redis", "url: redis://user:secret@redis.example:6379"),
+    ];
     for (kind, url) in stores {
         let shown: String = text
             .lines()

@@ -20,7 +20,7 @@ use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
 pub use secret::Secret;
-pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, StoreConfig};
+pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, RedisConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
 
 use crate::tokens::source::SourceConfig;

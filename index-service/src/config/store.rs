@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use redis::IntoConnectionInfo as _;
 use serde::{Deserialize, Deserializer};
 
 use super::secret::{RawSecret, RawUrl, Secret};
@@ -11,6 +12,8 @@ use super::validate::{Invalid, at_least, beside, between, invalid};
 pub const LEDGER_FILE: &str = "ledger.redb";
 /// Longest name of a PostgreSQL schema.
 const SCHEMA_BYTES_MAX: usize = 63;
+/// Longest prefix of the keys in Redis.
+const KEY_PREFIX_BYTES_MAX: usize = 64;
 
 /// Which store, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum StoreConfig {
     Embedded(EmbeddedConfig),
     /// A PostgreSQL database, shared by any number of processes.
     Postgres(PostgresConfig),
+    /// Redis or Valkey, one server or a cluster, shared by any number of processes.
+    Redis(RedisConfig),
 }
 
 impl StoreConfig {
@@ -27,6 +32,7 @@ impl StoreConfig {
         match self {
             Self::Embedded(_) => "embedded",
             Self::Postgres(_) => "postgres",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -36,6 +42,7 @@ impl StoreConfig {
         match self {
             Self::Embedded(embedded) => embedded.refresh_flush_ms,
             Self::Postgres(postgres) => postgres.refresh_flush_ms,
+            Self::Redis(redis) => redis.refresh_flush_ms,
         }
     }
 }
@@ -72,6 +79,32 @@ pub struct PostgresConfig {
     pub refresh_flush_ms: u64,
 }
 
+/// The Redis store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// URLs that have been parsed once, separated by white space.
+    pub url: Secret,
+    /// Whether the URLs are nodes of a cluster.
+    pub cluster: bool,
+    /// What every key starts with.
+    pub key_prefix: String,
+    /// PEM file of the certificate authorities to trust; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Longest time to open a connection.
+    pub connect_timeout_ms: u64,
+    /// Longest time for an operation: redirects, waits and its second try.
+    pub operation_timeout_ms: u64,
+    /// [`StoreConfig::refresh_flush_ms`].
+    pub refresh_flush_ms: u64,
+}
+
+impl RedisConfig {
+    /// The URLs one by one.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.expose().split_whitespace()
+    }
+}
+
 /// One key per kind of store; at most one may be given.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +113,8 @@ pub(super) struct RawStore {
     embedded: Option<RawEmbedded>,
     #[serde(deserialize_with = "given")]
     postgres: Option<RawPostgres>,
+    #[serde(deserialize_with = "given")]
+    redis: Option<RawRedis>,
 }
 
 /// A key without a value is a mistake, not an absent key.
@@ -140,14 +175,45 @@ impl Default for RawPostgres {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRedis {
+    url: Option<RawSecret>,
+    url_file: Option<PathBuf>,
+    url_env: Option<String>,
+    cluster: bool,
+    key_prefix: String,
+    ca_file: Option<PathBuf>,
+    connect_timeout_ms: u64,
+    operation_timeout_ms: u64,
+    refresh_flush_ms: u64,
+}
+
+impl Default for RawRedis {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            url_env: None,
+            cluster: false,
+            key_prefix: "prompt-cache".to_owned(),
+            ca_file: None,
+            connect_timeout_ms: 1000,
+            operation_timeout_ms: 2000,
+            refresh_flush_ms: REFRESH_FLUSH_MS,
+        }
+    }
+}
+
 impl RawStore {
     /// The configured store; the embedded one where none is given.
     pub fn validate(self, config: &Path) -> Result<StoreConfig, Invalid> {
-        match (self.embedded, self.postgres) {
-            (embedded, None) => Ok(StoreConfig::Embedded(
+        match (self.embedded, self.postgres, self.redis) {
+            (embedded, None, None) => Ok(StoreConfig::Embedded(
                 embedded.unwrap_or_default().validate()?,
             )),
-            (None, Some(postgres)) => Ok(StoreConfig::Postgres(postgres.validate(config)?)),
+            (None, Some(postgres), None) => Ok(StoreConfig::Postgres(postgres.validate(config)?)),
+            (None, None, Some(redis)) => Ok(StoreConfig::Redis(redis.validate(config)?)),
             _ => Err(invalid("store", "more than one store is given; keep one")),
         }
     }
@@ -210,6 +276,55 @@ impl RawPostgres {
             ca_file: self.ca_file.map(|file| beside(config, &file)),
             connections_max: self.connections_max,
             acquire_timeout_ms: self.acquire_timeout_ms,
+            connect_timeout_ms: self.connect_timeout_ms,
+            operation_timeout_ms: self.operation_timeout_ms,
+            refresh_flush_ms: self.refresh_flush_ms,
+        })
+    }
+}
+
+impl RawRedis {
+    fn validate(self, config: &Path) -> Result<RedisConfig, Invalid> {
+        const STORE: &str = "store.redis";
+        let url = RawUrl {
+            url: self.url,
+            url_file: self.url_file,
+            url_env: self.url_env,
+        };
+        let (url, url_key) = url.resolve(STORE, config)?;
+        let mut urls = 0;
+        for url in url.expose().split_whitespace() {
+            urls += 1;
+            if url.into_connection_info().is_err() {
+                // The parser's reason could quote a part of the password.
+                let reason =
+                    "not a URL like redis://user:password@host:6379/0, or rediss:// for TLS";
+                return Err((url_key, reason.to_owned()));
+            }
+        }
+        if urls > 1 && !self.cluster {
+            return Err((url_key, "several URLs need cluster: true".to_owned()));
+        }
+        let of_letters = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+        if !(1..=KEY_PREFIX_BYTES_MAX).contains(&self.key_prefix.len())
+            || !self.key_prefix.chars().all(of_letters)
+        {
+            let reason = format!("must be 1 to {KEY_PREFIX_BYTES_MAX} letters, digits and _.:-");
+            return Err(invalid("store.redis.key_prefix", reason));
+        }
+        timeouts(
+            STORE,
+            &[
+                ("connect_timeout_ms", self.connect_timeout_ms),
+                ("operation_timeout_ms", self.operation_timeout_ms),
+            ],
+        )?;
+        refresh_flush(STORE, self.refresh_flush_ms)?;
+        Ok(RedisConfig {
+            url,
+            cluster: self.cluster,
+            key_prefix: self.key_prefix,
+            ca_file: self.ca_file.map(|file| beside(config, &file)),
             connect_timeout_ms: self.connect_timeout_ms,
             operation_timeout_ms: self.operation_timeout_ms,
             refresh_flush_ms: self.refresh_flush_ms,

@@ -8,13 +8,14 @@ pub mod embedded;
 mod epoch;
 mod page;
 pub mod postgres;
+pub mod redis;
 mod scope;
 mod tier;
 mod tls;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, MAX_CANDIDATES, NewEntry};
+use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry, MAX_CANDIDATES, NewEntry};
 
 pub use epoch::{EPOCH_BYTES, Epoch};
 pub use page::{Cursor, Page};
@@ -91,6 +92,21 @@ pub trait Store: Send + Sync + 'static {
         hashes: &[PrefixHash],
         now_ms: u64,
     ) -> Result<Vec<Option<LiveEntry>>, StoreError>;
+
+    /// What `find_hit` needs to know of `candidates` (ascending by block, among them each
+    /// breakpoint's): as [`Store::look_up`], but what lies before the deepest live candidate may
+    /// be left out (`None`) where it is no breakpoint. For a store that is charged per hash.
+    async fn find(
+        &self,
+        scope: &Scope,
+        breakpoints: &[Breakpoint],
+        candidates: &[Candidate],
+        now_ms: u64,
+    ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
+        let _ = breakpoints;
+        let hashes: Vec<PrefixHash> = candidates.iter().map(|c| c.hash).collect();
+        self.look_up(scope, &hashes, now_ms).await
+    }
 
     /// Writes a batch by the rules of [`merge`], all or nothing where the store can. Returns
     /// once it is durable.

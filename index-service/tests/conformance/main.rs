@@ -63,6 +63,7 @@ macro_rules! conformance_of_all {
                 a_purge_removes_its_scopes_and_only_those,
                 the_epoch_changes_with_every_purge_and_nothing_else,
                 a_scan_yields_every_entry,
+                a_find_answers_all_that_the_hit_needs,
                 a_model_of_the_rules_agrees,
                 $($more,)*
             ]
@@ -81,6 +82,7 @@ macro_rules! conformance_with_sweeps {
                 a_sweep_goes_in_bounded_steps,
                 a_refreshed_entry_outlives_its_first_sweep,
                 a_sweep_under_load_loses_nothing,
+                hashes_that_differ_late_are_told_apart,
             ]
         );
     };
@@ -111,9 +113,29 @@ fn postgres() -> (Arc<dyn Store>, ()) {
     ))
 }
 
+fn redis(servers: &str) -> (Arc<dyn Store>, ()) {
+    let prefix = fresh_name();
+    configured(&format!(
+        "{{redis: {{{servers}, key_prefix: {prefix}, operation_timeout_ms: 30000, \
+         connect_timeout_ms: 30000}}}}"
+    ))
+}
+
 conformance_with_sweeps!([cfg(test)] embedded, super::embedded());
 conformance_with_sweeps!(
     [ignore = "needs a PostgreSQL server: ./just test-stores"]
     postgres,
     super::postgres()
+);
+conformance_of_all!(
+    [ignore = "needs a Redis server: ./just test-stores"]
+    redis,
+    super::redis("url_env: TEST_REDIS_URL"),
+    []
+);
+conformance_of_all!(
+    [ignore = "needs a Redis Cluster: ./just test-stores"]
+    redis_cluster,
+    super::redis("url_env: TEST_REDIS_CLUSTER_URLS, cluster: true"),
+    []
 );

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, MAX_CANDIDATES, NewEntry, Tier};
+use prompt_cache_core::ledger::{
+    Breakpoint, Candidate, LiveEntry, MAX_BREAKPOINTS, MAX_CANDIDATES, NewEntry, Tier, find_hit,
+    look_back,
+};
 use prompt_cache_core::wire::Fingerprint;
 use prompt_cache_index::store::{
     BATCH_ENTRIES_MAX, Cursor, Refresh, Scope, ScopeInfo, Store, Write,
@@ -554,6 +557,87 @@ pub async fn a_scan_yields_every_entry(store: AnyStore) {
         .map(|write| ((write.scope, write.entry.hash), write))
         .collect();
     assert_eq!(found, expected);
+}
+
+pub async fn a_find_answers_all_that_the_hit_needs(store: AnyStore) {
+    let mut runner = TestRunner::deterministic();
+    let cases = (
+        prop::collection::btree_set(0..60u32, 1..=MAX_BREAKPOINTS),
+        prop::collection::vec(0..60u32, 0..6),
+    );
+    for tenant in 0..40 {
+        let (blocks, held) = cases.new_tree(&mut runner).unwrap().current();
+        let breakpoints: Vec<Breakpoint> = blocks
+            .into_iter()
+            .map(|block| Breakpoint { block, tier: M5 })
+            .collect();
+        let candidates: Vec<Candidate> = look_back(&breakpoints)
+            .into_iter()
+            .map(|block| Candidate {
+                block,
+                hash: hash(block),
+            })
+            .collect();
+        let batch = held
+            .iter()
+            .map(|n| write(tenant, *n, *n, H1, NOW + 1000))
+            .collect();
+        store.write(batch, NOW).await.unwrap();
+        let hashes: Vec<PrefixHash> = candidates.iter().map(|c| c.hash).collect();
+        for now in [NOW, NOW + 1000] {
+            let scope = scope(tenant);
+            let all = store.look_up(&scope, &hashes, now).await.unwrap();
+            let some = store
+                .find(&scope, &breakpoints, &candidates, now)
+                .await
+                .unwrap();
+            assert_eq!(
+                find_hit(&breakpoints, &candidates, &some),
+                find_hit(&breakpoints, &candidates, &all),
+            );
+        }
+    }
+}
+
+pub async fn hashes_that_differ_late_are_told_apart(store: AnyStore) {
+    let with_end = |end: u8| {
+        let mut bytes = [3; 32];
+        bytes[31] = end;
+        PrefixHash::new(bytes)
+    };
+    let write = |end: u8, expires_at_ms: u64| {
+        let mut write = write(1, 0, end.into(), M5, expires_at_ms);
+        write.entry.hash = with_end(end);
+        write
+    };
+    // Two of the same second, one of a later one.
+    let batch = vec![
+        write(1, NOW + 10_000),
+        write(2, NOW + 10_001),
+        write(3, NOW + 90_000),
+    ];
+    store.write(batch, NOW).await.unwrap();
+    let refresh = Refresh {
+        scope: scope(1),
+        hash: with_end(2),
+        expires_at_ms: NOW + 50_000,
+    };
+    store.refresh(vec![refresh]).await.unwrap();
+    let hashes = [1, 2, 3].map(with_end);
+    let two = live(2, M5, NOW + 50_000);
+    let three = live(3, M5, NOW + 90_000);
+    for (after_ms, expected) in [
+        (30_000, [None, two, three]),
+        (70_000, [None, None, three]),
+        (100_000, [None, None, None]),
+    ] {
+        let now = NOW + after_ms;
+        while store.sweep(now, 1).await.unwrap().more {}
+        let found = store.look_up(&scope(1), &hashes, now).await.unwrap();
+        assert_eq!(found, expected, "after {after_ms} ms");
+        let left = expected.iter().flatten().count() as u64;
+        assert_eq!(entries(&store).await, left, "after {after_ms} ms");
+    }
 }
 
 /// What the model-based case does to a store.

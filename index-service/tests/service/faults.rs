@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use prompt_cache_core::wire::{ClassifyAnswer, TEXT_CONTENT_TYPE};
 
-use crate::harness::{M5, chat, commit_of, request, start, text};
+use crate::harness::{M5, NOW, chat, commit_of, request, start, text};
 
 #[test]
 fn a_broken_store_is_503_and_heals() {
@@ -125,4 +125,29 @@ fn connections_over_the_limit_are_closed() {
     let _ = second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
     let _ = second.read_to_end(&mut answer);
     assert!(answer.is_empty());
+}
+
+#[test]
+fn a_clock_that_jumps_neither_loses_nor_shortens_what_is_stored() {
+    const HOUR_MS: u64 = 3_600_000;
+    let running = start("");
+    let body = chat(&[&text(20)]);
+    let asked = request(1, &body, &[(0, M5)]);
+    running.exchange(&asked, &body);
+    let reads = || match running.ask(&asked) {
+        ClassifyAnswer::Ok(classified) => classified.split.read,
+        _ => 0,
+    };
+    // Back: a life ends when the stored time comes, and a commit there does not shorten it.
+    running.clock.set(NOW - HOUR_MS);
+    assert_eq!(reads(), 20);
+    running.exchange(&asked, &body);
+    running.clock.set(NOW + 299_999);
+    assert_eq!(reads(), 20);
+    running.flush();
+    // Forward, beyond its life, and back before a sweep has seen it.
+    running.clock.set(NOW + 24 * HOUR_MS);
+    assert_eq!(reads(), 0);
+    running.clock.set(NOW + 300_000);
+    assert_eq!(reads(), 20);
 }

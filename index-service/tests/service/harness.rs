@@ -257,6 +257,11 @@ impl Running {
         self.runtime.block_on(self.service.refreshes.flush());
     }
 
+    /// Runs a future of the service or its store.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     /// One look at an accounts source, as the reloader does; whether it failed.
     pub fn look(&self, source: &mut FileSource) -> bool {
         self.runtime.block_on(look(&self.service, source, false))
@@ -399,6 +404,19 @@ impl Store for FaultyStore {
     ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
         self.check().await?;
         self.inner.look_up(scope, hashes, now_ms).await
+    }
+
+    async fn find(
+        &self,
+        scope: &Scope,
+        breakpoints: &[Breakpoint],
+        candidates: &[Candidate],
+        now_ms: u64,
+    ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
+        self.check().await?;
+        self.inner
+            .find(scope, breakpoints, candidates, now_ms)
+            .await
     }
 
     async fn write(&self, writes: Vec<Write>, now_ms: u64) -> Result<(), StoreError> {

@@ -16,3 +16,4 @@ mod harness;
 mod http;
 mod leases;
 mod simulation;
+mod worked_examples;

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use prompt_cache_core::ledger::{Split, Tier, TierTokens};
+use prompt_cache_test_servers::fresh_name;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::harness::{H1, M5, NOW, chat, request, start, text};
+use crate::harness::{H1, M5, NOW, Running, chat, request, start, text};
 
 const FLOOR: u64 = 10;
 const STEPS: usize = 250;
@@ -149,7 +150,39 @@ impl Simulator {
 
 #[test]
 fn the_service_agrees_with_the_simulator() {
-    let running = start("");
+    agree(&start(""));
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
+fn the_service_on_postgres_agrees_with_the_simulator() {
+    let schema = fresh_name();
+    agree(&start(&format!(
+        "store: {{postgres: {{url_env: TEST_POSTGRES_URL, schema: {schema}}}}}"
+    )));
+}
+
+#[test]
+#[ignore = "needs a Redis server: ./just test-stores"]
+fn the_service_on_redis_agrees_with_the_simulator() {
+    agree_on_redis("url_env: TEST_REDIS_URL");
+}
+
+#[test]
+#[ignore = "needs a Redis Cluster: ./just test-stores"]
+fn the_service_on_a_redis_cluster_agrees_with_the_simulator() {
+    agree_on_redis("url_env: TEST_REDIS_CLUSTER_URLS, cluster: true");
+}
+
+fn agree_on_redis(servers: &str) {
+    let prefix = fresh_name();
+    agree(&start(&format!(
+        "store: {{redis: {{{servers}, key_prefix: {prefix}, operation_timeout_ms: 30000, \
+         connect_timeout_ms: 30000}}}}"
+    )));
+}
+
+fn agree(running: &Running) {
     let exchanges = {
         let mut runner = TestRunner::deterministic();
         let strategy = prop::collection::vec(exchange(), STEPS);

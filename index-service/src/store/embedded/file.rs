@@ -1,17 +1,17 @@
 //! The ledger file: opening it, the snapshot that readers share, reopening after an I/O error.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::LiveEntry;
+use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry};
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Builder, Database, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, TableDefinition,
 };
 
-use super::record::{DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, key};
+use super::record::{DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, key, scope_number};
 use crate::store::{EPOCH_BYTES, Epoch, SCOPE_BYTES, Scope, Stats, StoreError, is_live};
 
 /// Key → value of every entry.
@@ -19,18 +19,48 @@ pub(super) const ENTRIES: TableDefinition<&[u8; KEY_BYTES], &[u8; VALUE_BYTES]> 
     TableDefinition::new("entries");
 /// The expiry index.
 pub(super) const DUE: TableDefinition<&[u8; DUE_BYTES], ()> = TableDefinition::new("due");
-/// Scope → whose it is.
+/// Scope → its number in keys, and whose it is.
 pub(super) const SCOPES: TableDefinition<&[u8; SCOPE_BYTES], &[u8]> =
     TableDefinition::new("scopes");
 /// Its one row is the epoch.
 pub(super) const EPOCH: TableDefinition<(), &[u8; EPOCH_BYTES]> = TableDefinition::new("epoch");
-/// What the file is.
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// What the file is, and the number of the next scope.
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
-/// Version of the layout in `record`.
-const FORMAT: u64 = 1;
+pub(super) const PROBES_KEY: &str = "probes";
+pub(super) const NEXT_SCOPE_KEY: &str = "next_scope";
+/// Version of the layout in `record`. 1 had the scope itself in the keys.
+const FORMAT: u64 = 2;
 
-type Entries = ReadOnlyTable<&'static [u8; KEY_BYTES], &'static [u8; VALUE_BYTES]>;
+/// What readers share: the tables as of one transaction.
+struct Snapshot {
+    entries: ReadOnlyTable<&'static [u8; KEY_BYTES], &'static [u8; VALUE_BYTES]>,
+    scopes: ReadOnlyTable<&'static [u8; SCOPE_BYTES], &'static [u8]>,
+}
+
+impl Snapshot {
+    /// The number of a scope that has entries.
+    fn number(&self, scope: &Scope) -> Result<Option<u32>, StoreError> {
+        let row = self.scopes.get(scope.as_bytes()).map_err(unread)?;
+        Ok(row.and_then(|row| scope_number(row.value())))
+    }
+
+    fn get(
+        &self,
+        number: u32,
+        hash: &PrefixHash,
+        now_ms: u64,
+    ) -> Result<Option<LiveEntry>, StoreError> {
+        let found = self.entries.get(&key(number, hash)).map_err(unread)?;
+        Ok(found
+            .and_then(|value| decode(value.value()))
+            .filter(|entry| is_live(entry, now_ms)))
+    }
+}
+
+fn unread(error: redb::StorageError) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
 
 /// An open ledger file.
 pub(super) struct LedgerFile {
@@ -43,7 +73,7 @@ pub(super) struct LedgerFile {
 
 /// Field order matters: the snapshot lets go of the database before it closes.
 struct Open {
-    snapshot: Arc<Entries>,
+    snapshot: Arc<Snapshot>,
     database: Arc<Database>,
 }
 
@@ -60,7 +90,8 @@ impl Open {
             .map_err(|format| {
                 let path = path.display();
                 StoreError::Failed(format!(
-                    "{path}: ledger format {format}, this version reads {FORMAT}"
+                    "{path}: ledger format {format}, this version reads {FORMAT}: move the file away \
+                 and start with an empty ledger, or run the version that wrote it"
                 ))
             })?;
         let snapshot = Arc::new(snapshot(&database).map_err(failed)?);
@@ -71,35 +102,43 @@ impl Open {
     }
 }
 
-/// Creates the tables of a new file; of an old one, checks the format (`Err(found)`).
+/// Creates the tables of a new file; of an old one, checks the format (`Err(found)`) and writes
+/// nothing: it must also open on a full disk.
 fn prepare(database: &Database, first: Epoch) -> Result<Result<(), u64>, redb::Error> {
+    match format(database)? {
+        Some(FORMAT) => return Ok(Ok(())),
+        Some(other) => return Ok(Err(other)),
+        None => {}
+    }
     let transaction = database.begin_write()?;
-    let found = {
-        let mut meta = transaction.open_table(META)?;
-        let found = meta.get(FORMAT_KEY)?.map(|format| format.value());
-        if found.is_none() {
-            meta.insert(FORMAT_KEY, FORMAT)?;
-        }
+    {
+        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
         transaction.open_table(ENTRIES)?;
         transaction.open_table(DUE)?;
         transaction.open_table(SCOPES)?;
-        let mut epoch = transaction.open_table(EPOCH)?;
-        if epoch.get(())?.is_none() {
-            epoch.insert((), first.as_bytes())?;
-        }
-        found
-    };
-    match found {
-        Some(format) if format != FORMAT => Ok(Err(format)),
-        _ => {
-            transaction.commit()?;
-            Ok(Ok(()))
-        }
+        transaction
+            .open_table(EPOCH)?
+            .insert((), first.as_bytes())?;
+    }
+    transaction.commit()?;
+    Ok(Ok(()))
+}
+
+/// The format of a file that has one.
+fn format(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(FORMAT_KEY)?.map(|format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn snapshot(database: &Database) -> Result<Entries, redb::Error> {
-    Ok(database.begin_read()?.open_table(ENTRIES)?)
+fn snapshot(database: &Database) -> Result<Snapshot, redb::Error> {
+    let transaction = database.begin_read()?;
+    Ok(Snapshot {
+        entries: transaction.open_table(ENTRIES)?,
+        scopes: transaction.open_table(SCOPES)?,
+    })
 }
 
 impl LedgerFile {
@@ -151,24 +190,46 @@ impl LedgerFile {
         hashes: &[PrefixHash],
         now_ms: u64,
     ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
-        let entries = self.snapshot()?;
-        hashes
-            .iter()
-            .map(|hash| match entries.get(&key(scope, hash)) {
-                Ok(found) => Ok(found
-                    .and_then(|value| decode(value.value()))
-                    .filter(|entry| is_live(entry, now_ms))),
-                Err(error) => Err(StoreError::Failed(error.to_string())),
-            })
-            .collect()
+        let snapshot = self.snapshot()?;
+        let Some(number) = snapshot.number(scope)? else {
+            return Ok(vec![None; hashes.len()]);
+        };
+        let get = |hash| snapshot.get(number, hash, now_ms);
+        hashes.iter().map(get).collect()
+    }
+
+    /// From the deepest candidate up, and only breakpoints once one is live: a known prefix costs
+    /// as many look-ups as it has breakpoints, not twenty times that.
+    pub fn find(
+        &self,
+        scope: &Scope,
+        breakpoints: &[Breakpoint],
+        candidates: &[Candidate],
+        now_ms: u64,
+    ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
+        let mut found = vec![None; candidates.len()];
+        let snapshot = self.snapshot()?;
+        let Some(number) = snapshot.number(scope)? else {
+            return Ok(found);
+        };
+        let mut hit = false;
+        for (candidate, entry) in candidates.iter().zip(&mut found).rev() {
+            if !hit || breakpoints.iter().any(|b| b.block == candidate.block) {
+                *entry = snapshot.get(number, &candidate.hash, now_ms)?;
+                hit |= entry.is_some();
+            }
+        }
+        Ok(found)
     }
 
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let entries = self
             .snapshot()?
+            .entries
             .len()
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let disk_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        // What the file takes, not how long it is: it grows in steps and has holes.
+        let disk_bytes = std::fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512);
         Ok(Stats {
             entries,
             disk_bytes,
@@ -176,10 +237,36 @@ impl LedgerFile {
         })
     }
 
-    fn snapshot(&self) -> Result<Arc<Entries>, StoreError> {
+    fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.as_ref()
             .map(|open| Arc::clone(&open.snapshot))
             .ok_or(StoreError::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_format_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.redb");
+        for format in [1, FORMAT + 1] {
+            {
+                let database = Builder::new().create(&path).unwrap();
+                let transaction = database.begin_write().unwrap();
+                let mut meta = transaction.open_table(META).unwrap();
+                meta.insert(FORMAT_KEY, format).unwrap();
+                drop(meta);
+                transaction.commit().unwrap();
+            }
+            for _ in 0..2 {
+                let error = LedgerFile::open(&path, 1 << 20).err().unwrap().to_string();
+                let says = format!("ledger format {format}, this version reads {FORMAT}");
+                assert!(error.contains(&says), "{error}");
+            }
+        }
     }
 }

@@ -6,8 +6,9 @@
 //! all of a transaction or nothing of it.
 
 mod file;
-mod record;
+pub(super) mod record;
 mod scan;
+mod tables;
 mod writer;
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::LiveEntry;
+use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry};
 use tokio::sync::{mpsc, oneshot};
 
 use self::file::LedgerFile;
@@ -96,6 +97,16 @@ impl Store for EmbeddedStore {
         now_ms: u64,
     ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
         self.file.look_up(scope, hashes, now_ms)
+    }
+
+    async fn find(
+        &self,
+        scope: &Scope,
+        breakpoints: &[Breakpoint],
+        candidates: &[Candidate],
+        now_ms: u64,
+    ) -> Result<Vec<Option<LiveEntry>>, StoreError> {
+        self.file.find(scope, breakpoints, candidates, now_ms)
     }
 
     async fn write(&self, writes: Vec<Write>, now_ms: u64) -> Result<(), StoreError> {

@@ -1,12 +1,13 @@
 //! Reading what is not on the path of a request: the epoch, the registry, all entries.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::file::{ENTRIES, EPOCH, SCOPES};
-use super::record::{KEY_BYTES, decode_info, decode_row};
-use crate::store::{Cursor, Epoch, Page, SCOPE_BYTES, ScopeInfo, StoreError, Write};
+use super::record::{KEY_BYTES, decode_row, decode_scope, scope_number, split_key};
+use crate::store::{Cursor, Epoch, Page, SCOPE_BYTES, Scope, ScopeInfo, StoreError, Write};
 
 /// The epoch.
 pub(super) fn epoch(database: &Database) -> Result<Epoch, StoreError> {
@@ -32,7 +33,7 @@ pub(super) fn scopes(
         let mut page = Builder::new(limit);
         for row in table.range::<&[u8; SCOPE_BYTES]>((start.as_ref(), Bound::Unbounded))? {
             let (key, info) = row?;
-            if !page.add(key.value(), decode_info(info.value())) {
+            if !page.add(key.value(), decode_scope(info.value())) {
                 break;
             }
         }
@@ -49,17 +50,36 @@ pub(super) fn entries(
 ) -> Result<Page<Write>, StoreError> {
     let start = after::<KEY_BYTES>(from)?;
     let read = || -> Result<Page<Write>, redb::Error> {
-        let table = database.begin_read()?.open_table(ENTRIES)?;
+        let transaction = database.begin_read()?;
+        let scopes = by_number(&transaction)?;
+        let table = transaction.open_table(ENTRIES)?;
         let mut page = Builder::new(limit);
         for row in table.range::<&[u8; KEY_BYTES]>((start.as_ref(), Bound::Unbounded))? {
             let (key, value) = row?;
-            if !page.add(key.value(), decode_row(key.value(), value.value())) {
+            let write = split_key(key.value())
+                .and_then(|(number, hash)| decode_row(*scopes.get(&number)?, hash, value.value()));
+            if !page.add(key.value(), write) {
                 break;
             }
         }
         Ok(page.finish())
     };
     read().map_err(failed)
+}
+
+/// Read anew for every page: an export has few pages and holds no lock on the ledger.
+fn by_number(transaction: &ReadTransaction) -> Result<HashMap<u32, Scope>, redb::Error> {
+    let mut scopes = HashMap::new();
+    for row in transaction
+        .open_table(SCOPES)?
+        .range::<&[u8; SCOPE_BYTES]>(..)?
+    {
+        let (scope, row) = row?;
+        if let Some(number) = scope_number(row.value()) {
+            scopes.insert(number, Scope::from_bytes(*scope.value()));
+        }
+    }
+    Ok(scopes)
 }
 
 /// A page that ends after the row that fills it.

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable, Table};
+use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::{DUE, ENTRIES, EPOCH, LedgerFile, SCOPES};
-use super::record::{
-    DUE_BYTES, KEY_BYTES, VALUE_BYTES, decode, due, due_end, due_key, encode, encode_info, key,
-    key_bounds,
-};
-use crate::store::{Epoch, Refresh, Scope, ScopeInfo, StoreError, Swept, Write, is_live, merge};
+use super::file::LedgerFile;
+use super::tables::Tables;
+use crate::store::{Epoch, Refresh, Scope, ScopeInfo, StoreError, Swept, Write};
 
 /// Jobs in one transaction: bounds how long the first of them waits for the others.
 const JOBS_PER_TRANSACTION_MAX: usize = 1024;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-type Entries<'t> = Table<'t, &'static [u8; KEY_BYTES], &'static [u8; VALUE_BYTES]>;
-type DueRows<'t> = Table<'t, &'static [u8; DUE_BYTES], ()>;
 
 /// Something for the writer thread to do.
 pub(super) enum Job {
@@ -74,11 +69,17 @@ impl Job {
 pub(super) struct Writer {
     file: Arc<LedgerFile>,
     queue: mpsc::Receiver<Job>,
+    /// The last transaction failed: a ping must find out whether writes work again.
+    failing: bool,
 }
 
 impl Writer {
     pub fn new(file: Arc<LedgerFile>, queue: mpsc::Receiver<Job>) -> Self {
-        Self { file, queue }
+        Self {
+            file,
+            queue,
+            failing: false,
+        }
     }
 
     /// Runs until [`Job::Close`], or until the store is dropped.
@@ -90,7 +91,9 @@ impl Writer {
             > 0
         {
             let closing = jobs.iter().any(|job| matches!(job, Job::Close { .. }));
-            match self.run_batch(&jobs) {
+            let outcome = self.run_batch(&jobs);
+            self.failing = outcome.is_err();
+            match outcome {
                 Ok(outcomes) => {
                     for (job, outcome) in jobs.drain(..).zip(outcomes) {
                         job.answer(Ok(outcome));
@@ -120,10 +123,8 @@ impl Writer {
     }
 
     fn try_batch(&self, jobs: &[Job]) -> Result<Vec<Swept>, StoreError> {
-        if jobs
-            .iter()
-            .all(|job| matches!(job, Job::Ping { .. } | Job::Close { .. }))
-        {
+        let is_idle = |job: &Job| matches!(job, Job::Ping { .. } | Job::Close { .. });
+        if jobs.iter().all(is_idle) && !self.failing {
             self.file.database()?;
             return Ok(vec![Swept::default(); jobs.len()]);
         }
@@ -140,141 +141,41 @@ fn transact(database: &Database, jobs: &[Job]) -> Result<Vec<Swept>, redb::Error
     let transaction = database.begin_write()?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     {
-        let mut entries = transaction.open_table(ENTRIES)?;
-        let mut rows = transaction.open_table(DUE)?;
+        let mut tables = Tables::open(&transaction)?;
         for job in jobs {
-            outcomes.push(match job {
-                Job::Write { writes, now_ms, .. } => {
-                    for write in writes {
-                        apply_write(&mut entries, &mut rows, write, *now_ms)?;
-                    }
-                    Swept::default()
-                }
-                Job::Refresh { refreshes, .. } => {
-                    for refresh in refreshes {
-                        apply_refresh(&mut entries, refresh)?;
-                    }
-                    Swept::default()
-                }
-                Job::Sweep { now_ms, limit, .. } => {
-                    apply_sweep(&mut entries, &mut rows, *now_ms, *limit)?
-                }
-                Job::Register { scopes, .. } => {
-                    let mut registry = transaction.open_table(SCOPES)?;
-                    for info in scopes {
-                        if let Some(row) = encode_info(info) {
-                            registry.insert(info.scope().as_bytes(), row.as_slice())?;
-                        }
-                    }
-                    Swept::default()
-                }
-                Job::Purge {
-                    scopes,
-                    limit,
-                    next,
-                    ..
-                } => {
-                    let step = apply_purge(&mut entries, scopes, *limit)?;
-                    if !step.more {
-                        transaction.open_table(EPOCH)?.insert((), next.as_bytes())?;
-                    }
-                    step
-                }
-                Job::Ping { .. } | Job::Close { .. } => Swept::default(),
-            });
+            outcomes.push(run(&mut tables, job)?);
         }
     }
     transaction.commit()?;
     Ok(outcomes)
 }
 
-fn apply_write(
-    entries: &mut Entries<'_>,
-    rows: &mut DueRows<'_>,
-    write: &Write,
-    now_ms: u64,
-) -> Result<(), redb::Error> {
-    let key = key(&write.scope, &write.entry.hash);
-    let stored = entries.get(&key)?.map(|value| *value.value());
-    let merged = encode(&merge(stored.as_ref().and_then(decode), write, now_ms));
-    if stored == Some(merged) {
-        return Ok(());
-    }
-    entries.insert(&key, &merged)?;
-    if stored.is_none() {
-        rows.insert(&due(write.expires_at_ms, &key), ())?;
-    }
-    Ok(())
-}
-
-fn apply_refresh(entries: &mut Entries<'_>, refresh: &Refresh) -> Result<(), redb::Error> {
-    let key = key(&refresh.scope, &refresh.hash);
-    let stored = entries.get(&key)?.and_then(|value| decode(value.value()));
-    if let Some(mut entry) = stored.filter(|entry| entry.expires_at_ms < refresh.expires_at_ms) {
-        entry.expires_at_ms = refresh.expires_at_ms;
-        entries.insert(&key, &encode(&entry))?;
-    }
-    Ok(())
-}
-
-fn apply_sweep(
-    entries: &mut Entries<'_>,
-    rows: &mut DueRows<'_>,
-    now_ms: u64,
-    limit: usize,
-) -> Result<Swept, redb::Error> {
-    let end = due_end(now_ms);
-    let mut found = Vec::new();
-    for row in rows.range::<&[u8; DUE_BYTES]>(..&end)?.take(limit) {
-        found.push(*row?.0.value());
-    }
-    let mut removed = 0;
-    for row in &found {
-        let key = due_key(row);
-        rows.remove(row)?;
-        let stored = entries.get(&key)?.and_then(|value| decode(value.value()));
-        match stored.filter(|entry| is_live(entry, now_ms)) {
-            Some(live) => {
-                rows.insert(&due(live.expires_at_ms, &key), ())?;
+fn run(tables: &mut Tables<'_>, job: &Job) -> Result<Swept, redb::Error> {
+    match job {
+        Job::Write { writes, now_ms, .. } => {
+            for write in writes {
+                tables.write(write, *now_ms)?;
             }
-            None => removed += usize::from(entries.remove(&key)?.is_some()),
         }
+        Job::Refresh { refreshes, .. } => {
+            for refresh in refreshes {
+                tables.refresh(refresh)?;
+            }
+        }
+        Job::Sweep { now_ms, limit, .. } => return tables.sweep(*now_ms, *limit),
+        Job::Register { scopes, .. } => {
+            for info in scopes {
+                tables.register(info)?;
+            }
+        }
+        Job::Purge {
+            scopes,
+            limit,
+            next,
+            ..
+        } => return tables.purge(scopes, *limit, next),
+        Job::Ping { .. } => tables.probe()?,
+        Job::Close { .. } => {}
     }
-    Ok(Swept {
-        removed,
-        more: found.len() == limit,
-    })
-}
-
-/// Rows of `due` stay until the sweep finds nothing behind them.
-fn apply_purge(
-    entries: &mut Entries<'_>,
-    scopes: &[Scope],
-    limit: usize,
-) -> Result<Swept, redb::Error> {
-    let mut removed = 0;
-    for scope in scopes {
-        let (first, last) = key_bounds(scope);
-        let mut found = Vec::new();
-        for row in entries
-            .range::<&[u8; KEY_BYTES]>(&first..=&last)?
-            .take(limit.saturating_sub(removed))
-        {
-            found.push(*row?.0.value());
-        }
-        for key in &found {
-            entries.remove(key)?;
-        }
-        removed += found.len();
-        if removed >= limit {
-            return Ok(Swept {
-                removed,
-                more: true,
-            });
-        }
-    }
-    Ok(Swept {
-        removed,
-        more: false,
-    })
+    Ok(Swept::default())
 }

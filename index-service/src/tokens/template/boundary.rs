@@ -119,7 +119,12 @@ impl Look<'_> {
 
     /// The end of the block in `text`, or that of an earlier block which is rendered after it.
     fn end(&self, text: &str, next: Next<'_>) -> Result<usize, RenderError> {
-        let Some(end) = self.seen(text, More::Block(MORE), next)? else {
+        let end = match self.seen(text, More::Block(MORE), next)? {
+            // Templates may show nothing but the first part of a message.
+            None => self.seen(text, More::Text(MORE), next)?,
+            end => end,
+        };
+        let Some(end) = end else {
             // The block takes no addition, or is not rendered: all before the next message is
             // the prefix.
             return self.end_of_messages(text, next);

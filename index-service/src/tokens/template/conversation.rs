@@ -56,6 +56,8 @@ pub(super) enum More<'s> {
     No,
     /// Another block after the last block.
     Block(&'s str),
+    /// More text at the end of the last block's own, if it is a part with text.
+    Text(&'s str),
     /// Another tool after the last tool.
     Tool(&'s str),
     /// Another part of the message with that index.
@@ -182,8 +184,10 @@ impl Conversation {
                 if let Some(raw) = self.raw.get(message) {
                     let mut raw = raw.clone();
                     truncate(&mut raw, place);
-                    if let More::Block(text) = more {
-                        add_block(&mut raw, place, text);
+                    match more {
+                        More::Block(text) => add_block(&mut raw, place, text),
+                        More::Text(text) => lengthen(&mut raw, place, text),
+                        More::No | More::Tool(_) | More::Part(..) => {}
                     }
                     messages.push(of_json(&normalize(&raw, self.format)));
                 }
@@ -270,6 +274,27 @@ fn add_block(message: &mut Map<String, Json>, place: BlockPlace, text: &str) {
         return;
     }
     add_part(message, text);
+}
+
+/// Adds to the text of the part at `place`, the last one of its message.
+fn lengthen(message: &mut Map<String, Json>, place: BlockPlace, more: &str) {
+    if !matches!(place, BlockPlace::Part { .. }) {
+        return;
+    }
+    let part = match message.get_mut("content") {
+        Some(Json::Array(parts)) => parts.last_mut(),
+        content => content,
+    };
+    let text = match part {
+        Some(Json::Object(part)) => TEXT_MEMBERS
+            .iter()
+            .find(|name| part.get(**name).is_some_and(Json::is_string))
+            .and_then(|name| part.get_mut(*name)),
+        text => text,
+    };
+    if let Some(Json::String(text)) = text {
+        text.push_str(more);
+    }
 }
 
 fn add_part(message: &mut Map<String, Json>, text: &str) {
@@ -395,13 +420,16 @@ const PART_MEMBERS: [&str; 16] = [
     "name",
 ];
 
+/// Members that hold the text of a part, the first that is there.
+const TEXT_MEMBERS: [&str; 3] = ["text", "refusal", "thinking"];
+
 fn normalize_part(part: &Json) -> Option<Json> {
     let part = match part {
         Json::String(text) => return Some(json!({"type": "text", "text": text})),
         Json::Object(part) => part,
         _ => return None,
     };
-    let text = ["text", "refusal", "thinking"]
+    let text = TEXT_MEMBERS
         .iter()
         .find_map(|name| part.get(*name)?.as_str());
     let kind = part.get("type").and_then(Json::as_str).unwrap_or("text");

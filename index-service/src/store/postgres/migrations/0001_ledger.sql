@@ -1,6 +1,7 @@
 -- `due_s` is the second at which the sweeper looks at an entry, never after that of its expiry
 -- (rounded up). It is indexed and a refresh leaves it alone, so that a refresh changes no indexed
--- column: with room on the page it is a heap-only update and writes no index.
+-- column: with room on the page it is a heap-only update and writes no index. The fill factor
+-- leaves room for two of five rows of a page at a time.
 CREATE TABLE entries (
     expires_at_ms bigint NOT NULL,
     due_s bigint NOT NULL,
