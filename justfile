@@ -46,7 +46,7 @@ test-oracle:
 
 # The long form of the crash test: the service killed 200 times under load
 test-crash: _nextest
-    CRASH_ROUNDS=200 cargo nextest run --locked --package prompt-cache-index -E 'test(survives_kill_9_under_load)' --no-capture
+    CRASH_ROUNDS=200 cargo nextest run --locked --workspace --exclude prompt-cache-filter -E 'test(survives_kill_9_under_load)' --no-capture
 
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 
-use crate::accounts::{AccountsFile, FileSource};
+use crate::accounts::{AccountSource, AccountsFile, FileSource, TableSource};
 use crate::announce::Announcer;
 use crate::clock::Clock;
-use crate::config::{Config, StoreConfig};
+use crate::config::{AccountsConfig, Config, StoreConfig};
 use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
@@ -74,13 +74,18 @@ pub fn assemble(
     let metrics = Arc::new(Metrics::new());
     let flush_ms = config.store.refresh_flush_ms();
     let limits = config.limits.clone();
-    let principals = Principals::new(config.principals.clone());
-    if let Some(file) = &config.accounts_file {
-        let accounts = AccountsFile::load(file).and_then(|file| file.map());
-        let accounts = accounts.map_err(|error| BootError::Other(error.to_string()))?;
-        metrics.accounts.set(accounts.len() as u64);
-        principals.replace(accounts);
-    }
+    let principals = match &config.accounts {
+        AccountsConfig::None => Principals::new(config.principals.clone()),
+        AccountsConfig::Table(_) => Principals::awaiting_accounts(config.principals.clone()),
+        AccountsConfig::File(file) => {
+            let accounts = AccountsFile::load(file).and_then(|file| file.map());
+            let accounts = accounts.map_err(|error| BootError::Other(error.to_string()))?;
+            metrics.accounts.set(accounts.len() as u64);
+            let principals = Principals::new(config.principals.clone());
+            principals.replace(accounts);
+            principals
+        }
+    };
     Ok(Arc::new(Service {
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
@@ -143,10 +148,8 @@ pub async fn serve(
         Arc::clone(&service.metrics),
         config.sweep_interval_ms,
     ));
-    let reloader = config.accounts_file.map(|file| {
-        let source = Box::new(FileSource::new(file));
-        tokio::spawn(accounts::run(Arc::clone(&service), source))
-    });
+    let reloader = account_source(config.accounts)?
+        .map(|source| tokio::spawn(accounts::run(Arc::clone(&service), source)));
     let warm = tokio::task::spawn_blocking({
         let service = Arc::clone(&service);
         move || {
@@ -174,6 +177,14 @@ pub async fn serve(
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn account_source(config: AccountsConfig) -> Result<Option<Box<dyn AccountSource>>, BootError> {
+    Ok(match config {
+        AccountsConfig::None => None,
+        AccountsConfig::File(file) => Some(Box::new(FileSource::new(file))),
+        AccountsConfig::Table(postgres) => Some(Box::new(TableSource::open(&postgres)?)),
+    })
 }
 
 fn log_boot(config: &Config) {

@@ -86,6 +86,7 @@ async fn answer(
         });
     };
     let model = active.as_ref();
+    service.principals.check_loaded()?;
     let Some(account) = service.principals.account_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownPrincipal,
@@ -201,6 +202,9 @@ fn split(
         .zip(counts.prefixes.iter().copied())
         .collect();
     let (split, writes) = split_writes(found, &counted, policy.min_prefix_tokens);
+    let deepest = counted.last().map(|(_, tokens)| *tokens);
+    let short_of_floor =
+        deepest.filter(|tokens| split.read == 0 && *tokens < policy.min_prefix_tokens);
     // Below the floor there is nothing to commit, and a comparison is not worth a call.
     let counted_prompt_tokens = counts.prompt.filter(|_| !writes.is_empty());
     let (split, writes) = if service.drift.stops_writes(&policy.model) {
@@ -213,6 +217,7 @@ fn split(
         split,
         writes,
         counted_prompt_tokens,
+        short_of_floor,
         ..Classified::default()
     }
 }

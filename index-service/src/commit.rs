@@ -18,6 +18,7 @@ use crate::store::{Scope, ScopeInfo, StoreError, Write};
 /// harmless because commits are idempotent.
 pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnswer, StoreError> {
     let start = Instant::now();
+    service.principals.check_loaded()?;
     let now_ms = service.clock.now_ms();
     let mut answer = CommitAnswer {
         // Before the writes: what a purge removes of them is not leased in the epoch after it.

@@ -234,6 +234,19 @@ fn a_refusal_names_file_key_and_reason() {
             "needs a list",
         ),
         (
+            format!("{MODEL}accounts_table: true"),
+            "c.yaml: accounts_table: ",
+            "needs store.postgres",
+        ),
+        (
+            format!(
+                "{MODEL}accounts_table: true\naccounts_file: a\n\
+                 store: {{postgres: {{url: 'postgresql://u@h/d'}}}}"
+            ),
+            "c.yaml: accounts_table: ",
+            "keep one",
+        ),
+        (
             format!("{MODEL}principals: [{{fingerprint: ab}}]"),
             "c.yaml: principals: ",
             "no effect",

@@ -88,6 +88,18 @@ fn accounts_are_edited_and_keys_never_shown() {
         "",
     );
     assert_eq!(list(), format!("acme\t{two}\nwith: \"quotes\"\t-\n"));
+    // The same by way of the configuration that names the file.
+    let config = dir.path().join("index.yaml");
+    let text = "models: [{model: m, encoding: o200k_base}]\naccounts_file: a.yaml\n";
+    std::fs::write(&config, text).unwrap();
+    let configured = ["accounts", "list", "--config", config.to_str().unwrap()];
+    assert_eq!(good(&configured, ""), list());
+    std::fs::write(&config, text.replace("accounts_file: a.yaml", "")).unwrap();
+    let (status, stderr) = bad(&configured);
+    assert!(
+        status == Some(1) && stderr.contains("names no accounts"),
+        "{stderr}"
+    );
     let before = std::fs::read_to_string(file).unwrap();
     for (args, code, says) in [
         (remove(file, &["--account", "nobody"]), 1, "no such account"),

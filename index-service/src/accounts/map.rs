@@ -42,6 +42,7 @@ impl Account {
 pub struct AccountMap {
     accounts: HashMap<String, Account>,
     owners: HashMap<Fingerprint, Fingerprint>,
+    digest: [u8; 32],
 }
 
 impl AccountMap {
@@ -73,6 +74,7 @@ impl AccountMap {
                 return Err((i, reason));
             }
         }
+        map.digest = digest(&map.owners);
         Ok(map)
     }
 
@@ -122,16 +124,20 @@ impl AccountMap {
     }
 
     /// Digest of who owns what: the same as long as no credential changes hands.
-    pub fn digest(&self) -> [u8; 32] {
-        let mut pairs: Vec<_> = self.owners.iter().collect();
-        pairs.sort_unstable();
-        let mut hasher = blake3::Hasher::new();
-        for (key, owner) in pairs {
-            hasher.update(key.as_bytes());
-            hasher.update(owner.as_bytes());
-        }
-        hasher.finalize().into()
+    pub const fn digest(&self) -> [u8; 32] {
+        self.digest
     }
+}
+
+fn digest(owners: &HashMap<Fingerprint, Fingerprint>) -> [u8; 32] {
+    let mut pairs: Vec<_> = owners.iter().collect();
+    pairs.sort_unstable();
+    let mut hasher = blake3::Hasher::new();
+    for (key, owner) in pairs {
+        hasher.update(key.as_bytes());
+        hasher.update(owner.as_bytes());
+    }
+    hasher.finalize().into()
 }
 
 #[cfg(test)]

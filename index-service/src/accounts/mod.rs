@@ -6,7 +6,9 @@
 mod file;
 mod map;
 mod reload;
+mod table;
 
 pub use file::AccountsFile;
 pub use map::{Account, AccountMap};
 pub use reload::{AccountSource, FileSource, Loaded, look, run};
+pub use table::TableSource;

@@ -75,8 +75,8 @@ impl AccountSource for FileSource {
 pub async fn run(service: Arc<Service>, mut source: Box<dyn AccountSource>) {
     let mut failing = false;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
         failing = look(&service, source.as_mut(), failing).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

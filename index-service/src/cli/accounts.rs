@@ -1,4 +1,5 @@
-//! `accounts`: list, add, remove, and the fingerprint of a key. Never prints a key.
+//! `accounts`: list, add, remove, and the fingerprint of a key. Never prints a key. The same for a
+//! file and for the table in PostgreSQL.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,10 @@ use clap::{Args, Subcommand};
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::Failed;
+use super::{Failed, block_on};
 use crate::accounts::{Account, AccountsFile};
+use crate::config::{AccountsConfig, Config};
+use crate::store::postgres::AccountsTable;
 
 /// Longest credential or fingerprint key that is read.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -16,11 +19,11 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
     /// One line per key: account, fingerprint.
-    List(FileArgs),
+    List(PlaceArgs),
     /// Add an account, or keys to one.
     Add {
         #[command(flatten)]
-        file: FileArgs,
+        place: PlaceArgs,
         /// Name of the account.
         #[arg(long, value_name = "NAME")]
         account: String,
@@ -35,7 +38,7 @@ pub(super) enum AccountsCommand {
     /// Remove an account, or keys of one.
     Remove {
         #[command(flatten)]
-        file: FileArgs,
+        place: PlaceArgs,
         /// Name of the account.
         #[arg(long, value_name = "NAME")]
         account: String,
@@ -52,43 +55,99 @@ pub(super) enum AccountsCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct FileArgs {
+#[group(required = true, multiple = false)]
+pub(super) struct PlaceArgs {
     /// The accounts file.
     #[arg(long, value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// The service's configuration, which says where its accounts are: in a file or a table.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where accounts are kept.
+enum Place {
+    File(PathBuf),
+    Table(AccountsTable),
+}
+
+impl Place {
+    fn of(config: &Config) -> Result<Option<Self>, Failed> {
+        Ok(match &config.accounts {
+            AccountsConfig::None => None,
+            AccountsConfig::File(file) => Some(Self::File(file.clone())),
+            AccountsConfig::Table(postgres) => {
+                let table = AccountsTable::open(postgres).map_err(Failed::other)?;
+                Some(Self::Table(table))
+            }
+        })
+    }
+
+    fn read(&self) -> Result<Vec<Account>, Failed> {
+        match self {
+            Self::File(file) => Ok(AccountsFile::load(file)?.accounts),
+            Self::Table(table) => block_on(table.read())?.map_err(Failed::other),
+        }
+    }
+
+    fn edit(
+        &self,
+        change: impl FnOnce(&mut Vec<Account>) -> Result<(), String>,
+    ) -> Result<(), Failed> {
+        match self {
+            Self::File(path) => {
+                let mut file = AccountsFile::load_or_new(path)?;
+                change(&mut file.accounts).map_err(Failed::Other)?;
+                Ok(file.save()?)
+            }
+            Self::Table(table) => block_on(table.edit(change))?.map_err(Failed::other),
+        }
+    }
+}
+
+impl PlaceArgs {
+    fn place(self) -> Result<Place, Failed> {
+        match (self.file, self.config) {
+            (Some(file), _) => Ok(Place::File(file)),
+            (None, Some(config)) => Place::of(&Config::load(&config)?)?
+                .ok_or_else(|| Failed::other("the configuration names no accounts")),
+            (None, None) => Err(Failed::other("--file or --config is needed")),
+        }
+    }
+}
+
+/// The accounts of the service with that configuration.
+pub(super) fn configured(config: &Config) -> Result<Vec<Account>, Failed> {
+    Place::of(config)?.map_or_else(|| Ok(Vec::new()), |place| place.read())
 }
 
 impl AccountsCommand {
     pub(super) fn run(self) -> Result<(), Failed> {
         match self {
-            Self::List(args) => list(&AccountsFile::load(&args.file)?),
+            Self::List(place) => list(&place.place()?.read()?),
             Self::Add {
-                file,
+                place,
                 account,
                 fingerprints,
                 continues,
-            } => {
-                let mut accounts = AccountsFile::load_or_new(&file.file)?;
-                add(&mut accounts, account, fingerprints, continues)?;
-                Ok(accounts.save()?)
-            }
+            } => place
+                .place()?
+                .edit(|accounts| add(accounts, account, fingerprints, continues)),
             Self::Remove {
-                file,
+                place,
                 account,
                 fingerprints,
-            } => {
-                let mut accounts = AccountsFile::load(&file.file)?;
-                remove(&mut accounts, &account, &fingerprints)?;
-                Ok(accounts.save()?)
-            }
+            } => place
+                .place()?
+                .edit(|accounts| remove(accounts, &account, &fingerprints)),
             Self::Fingerprint { key_file } => print_fingerprint(&key_file),
         }
     }
 }
 
-fn list(file: &AccountsFile) -> Result<(), Failed> {
+fn list(accounts: &[Account]) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
-    for account in &file.accounts {
+    for account in accounts {
         if account.keys.is_empty() {
             writeln!(out, "{}\t-", account.name).map_err(Failed::other)?;
         }
@@ -100,25 +159,21 @@ fn list(file: &AccountsFile) -> Result<(), Failed> {
 }
 
 fn add(
-    file: &mut AccountsFile,
+    accounts: &mut Vec<Account>,
     name: String,
     keys: Vec<Fingerprint>,
     continues: Option<Fingerprint>,
-) -> Result<(), Failed> {
-    match file
-        .accounts
-        .iter_mut()
-        .find(|account| account.name == name)
-    {
-        Some(_) if continues.is_some() => Err(Failed::other(
-            "the account exists: --continues would take its entries away",
-        )),
+) -> Result<(), String> {
+    match accounts.iter_mut().find(|account| account.name == name) {
+        Some(_) if continues.is_some() => {
+            Err("the account exists: --continues would take its entries away".to_owned())
+        }
         Some(account) => {
             account.keys.extend(keys);
             Ok(())
         }
         None => {
-            file.accounts.push(Account {
+            accounts.push(Account {
                 name,
                 keys,
                 continues,
@@ -128,20 +183,16 @@ fn add(
     }
 }
 
-fn remove(file: &mut AccountsFile, name: &str, keys: &[Fingerprint]) -> Result<(), Failed> {
-    let Some(account) = file
-        .accounts
-        .iter_mut()
-        .find(|account| account.name == name)
-    else {
-        return Err(Failed::other("there is no such account"));
+fn remove(accounts: &mut Vec<Account>, name: &str, keys: &[Fingerprint]) -> Result<(), String> {
+    let Some(account) = accounts.iter_mut().find(|account| account.name == name) else {
+        return Err("there is no such account".to_owned());
     };
     if keys.is_empty() {
-        file.accounts.retain(|account| account.name != name);
+        accounts.retain(|account| account.name != name);
         return Ok(());
     }
     if let Some(missing) = keys.iter().find(|key| !account.keys.contains(key)) {
-        return Err(Failed::other(format!("{missing} is not a key of {name:?}")));
+        return Err(format!("{missing} is not a key of {name:?}"));
     }
     account.keys.retain(|key| !keys.contains(key));
     Ok(())

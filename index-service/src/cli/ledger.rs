@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::Args;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::Failed;
-use crate::accounts::AccountsFile;
+use super::{Failed, block_on};
+use crate::accounts::AccountMap;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::principals::Principals;
@@ -22,7 +22,7 @@ pub(super) struct PurgeArgs {
     /// The service's configuration.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Entries of this account of the accounts file.
+    /// Entries of this account.
     #[arg(long, value_name = "NAME", conflicts_with = "principal")]
     account: Option<String>,
     /// Entries of the credential with this fingerprint, and of its account.
@@ -57,9 +57,8 @@ impl PurgeArgs {
     pub(super) fn run(self) -> Result<(), Failed> {
         let config = Config::load(&self.config)?;
         let principals = Principals::new(config.principals.clone());
-        if let Some(file) = &config.accounts_file {
-            principals.replace(AccountsFile::load(file)?.map()?);
-        }
+        let accounts = AccountMap::new(super::accounts::configured(&config)?);
+        principals.replace(accounts.map_err(|(_, reason)| Failed::Other(reason))?);
         let owners = match (&self.account, &self.principal) {
             (Some(name), _) => Some(
                 principals
@@ -127,16 +126,12 @@ fn with_store<T>(
     config: &Config,
     work: impl AsyncFnOnce(&dyn Store) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failed::other)?;
-    runtime.block_on(async {
+    block_on(async {
         let store: Arc<dyn Store> = boot::open_store(&config.store).map_err(Failed::other)?;
         let outcome = work(&*store).await;
         store.close().await;
         outcome
-    })
+    })?
 }
 
 fn named(path: &Path, error: std::io::Error) -> Failed {

@@ -46,7 +46,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Show and edit an accounts file. A running service takes the change within seconds.
+    /// Show and edit accounts. A running service takes the change within seconds.
     #[command(subcommand)]
     Accounts(accounts::AccountsCommand),
     /// Remove what the configured store holds of an account, a credential or a model. The
@@ -126,6 +126,15 @@ impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
     }
+}
+
+/// Runs `work` on this thread.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::other)?;
+    Ok(runtime.block_on(work))
 }
 
 fn finish(outcome: Result<(), Failed>) -> ExitCode {

@@ -42,8 +42,8 @@ pub struct Config {
     pub principals: PrincipalsConfig,
     /// What counts above the upstream's lead to.
     pub drift: DriftConfig,
-    /// The accounts, reloaded when it changes.
-    pub accounts_file: Option<PathBuf>,
+    /// Where accounts are kept.
+    pub accounts: AccountsConfig,
     /// Caps and deadlines.
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
@@ -93,6 +93,17 @@ pub enum PrincipalsConfig {
     Any,
     /// Only these; others are inactive.
     Known(HashSet<Fingerprint>),
+}
+
+/// Where it says which credentials belong together; reloaded when that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountsConfig {
+    /// There are none.
+    None,
+    /// In a file.
+    File(PathBuf),
+    /// In the database that is the store.
+    Table(PostgresConfig),
 }
 
 /// When a model's counts have drifted, and what follows.

@@ -28,6 +28,8 @@ pub(super) struct Raw {
     pub principals: Vec<RawPrincipal>,
     pub accounts_file: Option<PathBuf>,
     #[serde(default)]
+    pub accounts_table: bool,
+    #[serde(default)]
     pub drift: RawDrift,
     #[serde(default)]
     pub limits: RawLimits,
@@ -193,6 +195,7 @@ impl Raw {
             principals: Vec::new(),
             drift: RawDrift::default(),
             accounts_file: None,
+            accounts_table: false,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),
             tokenizer_poll_ms: default_tokenizer_poll_ms(),

@@ -9,7 +9,8 @@ use prompt_cache_core::wire::Fingerprint;
 use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
 use super::source::source;
 use super::{
-    AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig, PrincipalsConfig,
+    AccountsConfig, AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig,
+    PrincipalsConfig, StoreConfig,
 };
 use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
@@ -48,21 +49,27 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         raw.admin_token_file.as_deref(),
         path,
     )?;
-    let accounts_file = accounts_file(raw.accounts_file.as_deref(), path)?;
+    let store = raw.store.validate(path)?;
+    let accounts = accounts(
+        raw.accounts_file.as_deref(),
+        raw.accounts_table,
+        &store,
+        path,
+    )?;
     between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
     between("tokenizer_poll_ms", raw.tokenizer_poll_ms, 10, 3_600_000)?;
     Ok(Config {
         listen,
         auth_token,
         admin_token,
-        store: raw.store.validate(path)?,
+        store,
         models: models(raw.models, path)?,
         principals: principals(
             raw.unknown_principal,
             &raw.principals,
-            accounts_file.is_some(),
+            accounts != AccountsConfig::None,
         )?,
-        accounts_file,
+        accounts,
         drift: drift(&raw.drift)?,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
@@ -116,13 +123,28 @@ pub(super) fn beside(config: &Path, file: &Path) -> PathBuf {
         .map_or_else(|| file.to_owned(), |dir| dir.join(file))
 }
 
-/// The accounts file, which must be good at the start.
-fn accounts_file(file: Option<&Path>, config: &Path) -> Result<Option<PathBuf>, Invalid> {
-    let Some(file) = file.map(|file| beside(config, file)) else {
-        return Ok(None);
-    };
-    AccountsFile::load(&file).map_err(|error| invalid("accounts_file", error.to_string()))?;
-    Ok(Some(file))
+/// Where accounts are kept. A file must be good at the start; a database may be away.
+fn accounts(
+    file: Option<&Path>,
+    table: bool,
+    store: &StoreConfig,
+    config: &Path,
+) -> Result<AccountsConfig, Invalid> {
+    const TABLE: &str = "accounts_table";
+    match (file, table, store) {
+        (None, false, _) => Ok(AccountsConfig::None),
+        (Some(file), false, _) => {
+            let file = beside(config, file);
+            AccountsFile::load(&file)
+                .map_err(|error| invalid("accounts_file", error.to_string()))?;
+            Ok(AccountsConfig::File(file))
+        }
+        (None, true, StoreConfig::Postgres(postgres)) => {
+            Ok(AccountsConfig::Table(postgres.clone()))
+        }
+        (None, true, _) => Err(invalid(TABLE, "needs store.postgres")),
+        (Some(_), true, _) => Err(invalid(TABLE, "accounts_file is given as well; keep one")),
+    }
 }
 
 fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> {
@@ -197,7 +219,7 @@ fn principals(
     if raw.is_empty() && !accounts {
         return Err(invalid(
             "principals",
-            "unknown_principal: inactive needs a list of principals, or accounts_file",
+            "unknown_principal: inactive needs a list of principals, or accounts",
         ));
     }
     let mut known = HashSet::with_capacity(raw.len());

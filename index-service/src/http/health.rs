@@ -19,7 +19,7 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: tokenizers are loaded and the store answers.
+/// `GET /readyz`: tokenizers are loaded, accounts are known and the store answers.
 pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     if !service.is_warm() {
         return Failure::unavailable("starting", "the service is starting").into_response();
@@ -27,6 +27,9 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     if let Some(model) = service.models.pending() {
         let reason = format!("the tokenizer of {model:?} is not loaded yet");
         return Failure::unavailable("model_loading", reason).into_response();
+    }
+    if let Err(error) = service.principals.check_loaded() {
+        return Failure::unavailable("store_unavailable", error.to_string()).into_response();
     }
     match tokio::time::timeout(PING_TIMEOUT, service.store.ping()).await {
         Ok(Ok(())) => "ready\n".into_response(),

@@ -55,6 +55,9 @@ pub async fn purge_entries(
     }
     let bytes = read_body(&parts.headers, body, BODY_BYTES_MAX).await?;
     let request: PurgeRequest = checks::parse(&bytes)?;
+    if let Err(error) = service.principals.check_loaded() {
+        return Err(Failure::unavailable("store_unavailable", error.to_string()));
+    }
     let selection = select(&service, &request)?;
     // On a task of its own: a caller that goes away does not stop half-way.
     let task = tokio::spawn({

@@ -87,9 +87,16 @@ fn an_acknowledged_commit_survives_kill_9_under_load() {
         "{}",
         acknowledged.len()
     );
-    for n in acknowledged {
-        assert_eq!(u64::from(held[&n].entry.tokens), n + 1, "entry {n}");
-    }
+    let lost = acknowledged
+        .iter()
+        .filter(|n| held.get(n).map(|write| u64::from(write.entry.tokens)) != Some(**n + 1))
+        .count();
+    println!(
+        "{} kills, {} acknowledged writes, {lost} lost",
+        rounds(),
+        acknowledged.len()
+    );
+    assert_eq!(lost, 0);
 }
 
 /// What the ledger of a dead process holds, by the number that the hash is.

@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod accounts;
 mod cluster;
 mod faults;
 #[path = "postgres.rs"]

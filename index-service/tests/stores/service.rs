@@ -11,8 +11,11 @@ pub struct Service {
     child: Child,
     url: String,
     log: std::sync::Arc<std::sync::Mutex<String>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
+
+/// Who asks where it does not matter.
+const PRINCIPAL: u8 = 0xab;
 
 /// A client for one thread.
 pub struct Caller {
@@ -23,11 +26,16 @@ pub struct Caller {
 impl Service {
     /// Starts it, whether its store is there or not, and waits until it listens.
     pub fn start(store: &str) -> Self {
+        Self::start_with(store, "")
+    }
+
+    /// The same with `more` lines of configuration.
+    pub fn start_with(store: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("index.yaml");
         let text = format!(
             "listen: 127.0.0.1:0\nmodels: [{{model: demo, encoding: o200k_base}}]\n\
-             sweep_interval_ms: 100\nstore: {store}\n"
+             sweep_interval_ms: 100\nstore: {store}\n{more}"
         );
         std::fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
@@ -57,7 +65,7 @@ impl Service {
             child,
             url: format!("http://{addr}"),
             log,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -71,6 +79,11 @@ impl Service {
             url: self.url.clone(),
             agent,
         }
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> std::path::PathBuf {
+        self.dir.path().join("index.yaml")
     }
 
     /// What it has logged since it listens.
@@ -104,8 +117,18 @@ impl Caller {
     }
 
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_with(path, "Bearer none", body)
+    }
+
+    /// Status and body, with the admin token `sesame`.
+    pub fn post_as_admin(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_with(path, "Bearer sesame", body)
+    }
+
+    fn post_with(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
         let url = format!("{}{path}", self.url);
-        let mut answer = self.agent.post(url).send(body.to_string()).unwrap();
+        let request = self.agent.post(url).header("authorization", token);
+        let mut answer = request.send(body.to_string()).unwrap();
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().unwrap();
         (status, serde_json::from_str(&text).unwrap_or_default())
@@ -130,8 +153,13 @@ impl Caller {
 
     /// The status of a commit of entry `n`, of `n + 1` tokens.
     pub fn commit(&self, version: &str, n: u64) -> u16 {
+        self.commit_as(PRINCIPAL, version, n)
+    }
+
+    /// The same for the principal that is this byte 32 times.
+    pub fn commit_as(&self, principal: u8, version: &str, n: u64) -> u16 {
         let commit = json!({"v": 1, "commits": [{
-            "principal": "ab".repeat(32), "model": "demo", "tokenizer_version": version,
+            "principal": hex(principal), "model": "demo", "tokenizer_version": version,
             "age_ms": 0, "writes": [{"hash": format!("{n:064x}"), "tokens": n + 1, "tier": "1h"}],
         }]});
         self.post("/v1/commit", &commit).0
@@ -139,12 +167,22 @@ impl Caller {
 
     /// Status of a classification of entry `n`, and the tokens it reads.
     pub fn classify(&self, n: u64) -> (u16, u64) {
+        let (status, answer) = self.classify_as(PRINCIPAL, n);
+        (status, answer["split"]["read"].as_u64().unwrap_or(0))
+    }
+
+    /// Status and answer of a classification of entry `n` for another principal.
+    pub fn classify_as(&self, principal: u8, n: u64) -> (u16, Value) {
         let request = json!({
-            "v": 1, "principal": "ab".repeat(32), "model": "demo",
+            "v": 1, "principal": hex(principal), "model": "demo",
             "breakpoints": [{"block": 0, "tier": "1h"}],
             "candidates": [{"block": 0, "hash": format!("{n:064x}")}],
         });
-        let (status, answer) = self.post("/v1/classify", &request);
-        (status, answer["split"]["read"].as_u64().unwrap_or(0))
+        self.post("/v1/classify", &request)
     }
+}
+
+/// A fingerprint: the byte 32 times.
+pub fn hex(byte: u8) -> String {
+    format!("{byte:02x}").repeat(32)
 }

@@ -12,7 +12,7 @@ use deadpool_postgres::{
 use tokio::sync::Mutex;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, Error};
+use tokio_postgres::{Client, Config, Error, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::migrate::{Outcome, migrate};
@@ -112,6 +112,25 @@ impl Connector {
         tokio::time::timeout(self.operation_timeout, self.attempts(operation))
             .await
             .unwrap_or_else(|_| Err(StoreError::Failed("no answer in time".to_owned())))
+    }
+
+    /// Does it once, in a transaction that is gone unless `work` commits it.
+    pub async fn transact<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let attempt = async {
+            self.make_ready().await?;
+            let mut lease = Lease::of(&self.pool).await?;
+            let client: &mut Client = lease.client_mut()?;
+            let transaction = client.transaction().await.map_err(|error| failed(&error))?;
+            let outcome = work(transaction).await?;
+            lease.give_back();
+            Ok(outcome)
+        };
+        tokio::time::timeout(self.operation_timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Failed("no answer in time".to_owned()).into()))
     }
 
     /// Second tries since the start.
@@ -265,7 +284,7 @@ fn is_missing_table(error: &Error) -> bool {
         .is_some_and(|code| *code == SqlState::UNDEFINED_TABLE)
 }
 
-fn failed(error: &Error) -> StoreError {
+pub fn failed(error: &Error) -> StoreError {
     StoreError::Failed(describe(error))
 }
 

@@ -4,7 +4,10 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
 /// Every step so far, in order; a schema's version is how many it has behind it.
-const STEPS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_ledger.sql"),
+    include_str!("migrations/0002_accounts.sql"),
+];
 
 /// How a migration ended.
 pub enum Outcome {

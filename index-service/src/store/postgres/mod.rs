@@ -1,9 +1,11 @@
 //! The PostgreSQL store: one table in a schema of its own, shared by any number of processes.
 //!
 //! An operation is one statement on a pooled connection, hence atomic, and may safely be done
-//! twice; a purge is many, and so is a batch that repeats the key of a write that came too late. The database is not waited for at the start: the first operation that reaches it runs
-//! the migrations.
+//! twice; a purge is many, and so is a batch that repeats the key of a write that came too late.
+//! The database is not waited for at the start: the first operation that reaches it runs the
+//! migrations.
 
+mod accounts;
 mod batch;
 mod connection;
 mod migrate;
@@ -14,6 +16,7 @@ use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::LiveEntry;
 
+pub use self::accounts::{AccountsTable, EditError};
 use self::batch::{RefreshBatch, rounds};
 use self::connection::Connector;
 use self::operations::{LookUp, WriteRound};
