@@ -12,6 +12,8 @@ use std::process::Command;
 
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_index::config::{Config, PrincipalsConfig, StoreConfig};
+use prompt_cache_index::tokens::source::SourceConfig;
+use prompt_cache_index::tokens::{Encoding, ImageTokens, Tiles};
 
 const MODEL: &str = "models: [{model: m, encoding: o200k_base}]\n";
 
@@ -41,14 +43,36 @@ fn the_built_in_default_is_the_documented_one() {
         panic!("one model")
     };
     assert_eq!(
-        (demo.model.as_str(), demo.encoding.as_str()),
-        ("demo", "o200k_base")
+        (demo.model.as_str(), &demo.source),
+        ("demo", &SourceConfig::Encoding(Encoding::O200kBase))
     );
     assert_eq!(demo.tiers, [Tier::FiveMinutes, Tier::OneHour]);
     assert_eq!(
         (demo.default_tier, demo.min_prefix_tokens),
         (Tier::FiveMinutes, 1024)
     );
+}
+
+#[test]
+fn images_count_by_the_model_s_rule() {
+    let images = |rule: &str| {
+        let text = format!("models: [{{model: m, encoding: o200k_base, image_tokens: {rule}}}]");
+        parse(&text).unwrap().models[0].images
+    };
+    assert_eq!(parse(MODEL).unwrap().models[0].images, ImageTokens::Ignore);
+    assert_eq!(images("ignore"), ImageTokens::Ignore);
+    assert_eq!(images("{fixed: 576}"), ImageTokens::Fixed(576));
+    assert_eq!(images("{tiles: {}}"), ImageTokens::Tiles(Tiles::default()));
+    let patches = Tiles {
+        tile_px: 28,
+        tokens_per_tile: 1,
+        base_tokens: 0,
+        long_side_px_max: 3584,
+        short_side_px_max: 3584,
+    };
+    let documented = "{tiles: {tile_px: 28, tokens_per_tile: 1, base_tokens: 0, \
+                      long_side_px_max: 3584, short_side_px_max: 3584}}";
+    assert_eq!(images(documented), ImageTokens::Tiles(patches));
 }
 
 #[test]
@@ -305,14 +329,79 @@ fn a_refusal_names_file_key_and_reason() {
             "more than an entry",
         ),
         (
+            m("image_tokens: guess"),
+            "c.yaml: models[0].image_tokens",
+            "unknown variant `guess`",
+        ),
+        (
+            m("image_tokens: {fixed: 100001}"),
+            "c.yaml: models[0].image_tokens.fixed: ",
+            "100001 is not between 0 and 100000",
+        ),
+        (
+            m("image_tokens: {fixed: -1}"),
+            "c.yaml: models[0].image_tokens",
+            "",
+        ),
+        (
+            m("image_tokens: {tiles: {tile_px: 0}}"),
+            "c.yaml: models[0].image_tokens.tiles.tile_px: ",
+            "0 is not between 1 and 100000",
+        ),
+        (
+            m("image_tokens: {tiles: {tile: 9}}"),
+            "c.yaml: models[0].image_tokens",
+            "unknown field `tile`",
+        ),
+        (
+            m("image_tokens: {tiles: {tile_px: 1}}"),
+            "c.yaml: models[0].image_tokens.tiles: ",
+            "an image could count more than 100000 tokens",
+        ),
+        (
             "models: [{model: m, encoding: p50k_base}]".into(),
             "c.yaml: models[0].encoding: ",
             "unknown variant `p50k_base`",
         ),
         (
+            m("tokenizer: {dir: x}"),
+            "c.yaml: models[0].tokenizer: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {}}]".into(),
+            "c.yaml: models[0].tokenizer: ",
+            "one of dir and hub",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, hub: a/b}}]".into(),
+            "c.yaml: models[0].tokenizer.dir: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, offline: true}}]".into(),
+            "c.yaml: models[0].tokenizer.offline: ",
+            "no effect",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: ../up}}]".into(),
+            "c.yaml: models[0].tokenizer.hub: ",
+            "no repository",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, revision: 'x/../..'}}]".into(),
+            "c.yaml: models[0].tokenizer.revision: ",
+            "no branch",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, endpoint: hub}}]".into(),
+            "c.yaml: models[0].tokenizer.endpoint: ",
+            "no address",
+        ),
+        (
             "models: [{model: m}]".into(),
-            "c.yaml: models[0]: ",
-            "missing field `encoding`",
+            "c.yaml: models[0].encoding: ",
+            "one of encoding and tokenizer is needed",
         ),
         (
             "models: [{model: '', encoding: o200k_base}]".into(),

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-pub use chat::ChatRequest;
+pub use chat::{BlockPlace, ChatRequest};
 pub use refusal::{Refusal, RefusalReason};
 
 use crate::{
@@ -174,6 +174,11 @@ impl<'b> ChatRequest<'b> {
         self.tools.blocks.len() + self.messages.blocks.len()
     }
 
+    /// Where a block stands in the request; `None` beyond the last block.
+    pub fn block_place(&self, block: u32) -> Option<BlockPlace> {
+        chat::block_place(self, block)
+    }
+
     /// The hash of the prefix that ends after each block from 0 to `last_block` (or the last
     /// block there is). `params` are the names of the prompt-shaping top-level members.
     ///
@@ -197,6 +202,12 @@ impl<'b> ChatRequest<'b> {
     /// Strings come unescaped. Half a surrogate pair cannot occur: [`scan`] refuses such bodies.
     pub fn block_text(&self, block: usize) -> Option<Cow<'b, str>> {
         text::block_text(self, block)
+    }
+
+    /// The JSON of a content part as the client sent it, a marker included. `None` for string
+    /// content and for blocks that are no parts.
+    pub fn part_json(&self, block: u32) -> Option<&'b [u8]> {
+        text::part_json(self, block)
     }
 }
 

@@ -3,15 +3,22 @@
 //! A source counts the whole prefix that ends at each boundary, going on from what the ledger
 //! already knows, so that text is tokenized once in its life.
 
+mod chat;
 mod encodings;
+mod images;
 pub mod memory;
 pub mod pool;
 mod prompt;
+pub mod source;
+pub mod template;
 pub mod tokenizer;
 
 use std::sync::Arc;
 
+pub use crate::metrics::CountMethod as Method;
+pub use chat::{Chat, Templates};
 pub use encodings::Encoding;
+pub use images::{Image, ImageTokens, Tiles};
 pub use prompt::{BadPrompt, Prompt};
 
 /// A boundary with the tokens of the prefix that ends there.
@@ -32,6 +39,8 @@ pub struct Counts {
     /// generation prompt. What the upstream's `prompt_tokens` is compared with; `None` from a
     /// source that cannot tell.
     pub prompt: Option<u64>,
+    /// How the counts came about.
+    pub method: Method,
 }
 
 /// Why tokens could not be counted. The read stands, nothing is written.
