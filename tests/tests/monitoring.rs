@@ -81,6 +81,12 @@ async fn alerts_and_dashboard_know_every_metric() {
             "{name} is on no panel"
         );
     }
+    for reason in &known["promptcache_bypass_total"]["reason"] {
+        assert!(
+            docs.contains(&format!("`{reason}`")),
+            "{reason} is not explained"
+        );
+    }
     let mut names = vec![];
     collect(
         &serde_saphyr::from_str(&alerts).unwrap(),
