@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 const KEY: &str = "sk-planted-key";
 const WORDS: &str = "planted-words";
+const MODEL: &str = "planted-model";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
@@ -76,7 +77,7 @@ async fn the_access_log_adds_up_to_the_usage_and_holds_no_secret() {
         );
         assert_eq!(world.client.call(&refused).await.status, 400);
         let mut unknown = marked(&prefix);
-        unknown["model"] = json!("unknown");
+        unknown["model"] = json!(MODEL);
         world
             .exchange(&chat(&key, &unknown), &completion(5000))
             .await;
@@ -100,6 +101,16 @@ async fn the_access_log_adds_up_to_the_usage_and_holds_no_secret() {
         assert!(line["request_id"].is_string(), "{line}");
     }
     assert_eq!(billed, told);
+
+    // What a client invents is no label.
+    for stats in [world.stats().await, world.index.stats().await.unwrap()] {
+        for (name, labels) in stats.samples() {
+            assert!(
+                labels.iter().all(|(_, value)| !value.contains("planted")),
+                "{name} {labels:?}"
+            );
+        }
+    }
 
     let mut files = 0;
     search(world.folder(), &mut files);
