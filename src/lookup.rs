@@ -1,10 +1,10 @@
 //! How the split of a request becomes known: at once, from a lease, by a callout beside the
 //! upstream call, or by the callout of an identical request.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use prompt_cache_core::{
-    edge::{Bypass, Callout, Flight, Leased, Seat},
+    edge::{Bypass, Callout, Flight, Leased, Prompt, Seat},
     ledger::Split,
     response::Answer as CacheAnswer,
     wire::{Classified, ClassifyAnswer, Uncached},
@@ -44,8 +44,9 @@ pub struct Question {
     flight: Rc<Flight>,
     asked_at_ms: u64,
     trace: TraceHeaders,
-    /// The prompt, until the service had the chance to ask for it.
-    text: Vec<u8>,
+    /// The prompt, until the service had the chance to ask for it, or an identical request's
+    /// answer came.
+    prompt: Prompt,
 }
 
 /// A question that was asked.
@@ -77,12 +78,13 @@ impl Lookup {
             }
             Callout::Inactive(bypass) => inactive(shared, bypass),
             Callout::Ask(request) => {
-                let seat = shared.flights.borrow_mut().join(request);
+                let prompt = Prompt::new(Cell::new(text));
+                let seat = shared.flights.borrow_mut().join(request, &prompt);
                 let question = |flight| Question {
                     flight,
                     asked_at_ms: shared.now_ms(),
                     trace,
-                    text,
+                    prompt,
                 };
                 match seat {
                     Seat::Leader(flight) => question(flight).ask(shared),
@@ -167,15 +169,24 @@ impl Lookup {
 }
 
 impl Question {
-    /// Asks by hashes alone.
+    /// Asks by hashes alone, or with the prompt at once where that is small: what no lease knows
+    /// is most often new, and then one callout takes less than two.
     fn ask(self, shared: &Shared) -> Lookup {
-        let deadline_ms = shared.config.classify_deadline_ms;
+        let config = &shared.config;
+        let deadline_ms = config.classify_deadline_ms;
+        let prompt = self.prompt.take();
+        let (stage, text) = if prompt.len() <= config.text_at_once_bytes_max {
+            (Stage::Text { read: 0 }, Some(prompt))
+        } else {
+            self.prompt.set(prompt);
+            (Stage::Hashes, None)
+        };
         let request = self.flight.request();
-        let sent = callout::classify(&shared.config, request, None, &self.trace, deadline_ms);
+        let sent = callout::classify(config, request, text.as_deref(), &self.trace, deadline_ms);
         let asking = Asking {
             token: 0,
             question: self,
-            stage: Stage::Hashes,
+            stage,
         };
         asking.dispatched(shared, sent)
     }
@@ -205,14 +216,10 @@ impl Asking {
         let now_ms = shared.now_ms();
         flight.land(&classified, now_ms);
         self.question.settled(shared, ClassifyOutcome::Ok);
-        let request = flight.request();
-        shared.leases.borrow_mut().classified(
-            &request.principal,
-            &request.model,
-            &classified,
-            *asked_at_ms,
-            now_ms,
-        );
+        shared
+            .leases
+            .borrow_mut()
+            .classified(flight.request(), &classified, *asked_at_ms, now_ms);
         Lookup::Classified {
             flight: self.question.flight,
             classified,
@@ -234,7 +241,7 @@ impl Asking {
         if left_ms == 0 {
             return self.failed(shared, true);
         }
-        let text = std::mem::take(&mut self.question.text);
+        let text = self.question.prompt.take();
         let Question { flight, trace, .. } = &self.question;
         let request = flight.request();
         let sent = callout::classify(&shared.config, request, Some(&text), trace, left_ms);

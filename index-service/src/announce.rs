@@ -109,7 +109,7 @@ fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_
     let policy = Policy {
         v: WIRE_VERSION,
         epoch: epoch.clone(),
-        models: service.models.policies().to_vec(),
+        models: service.models.policies(),
     };
     let body = serde_json::to_vec(&policy)?;
     let etag = format!("\"{}\"", hex_digest(&body));

@@ -14,7 +14,7 @@ use crate::drift::Drift;
 use crate::http::auth::Bearer;
 use crate::http::limits::Gates;
 use crate::metrics::Metrics;
-use crate::policy::Models;
+use crate::policy::{ModelError, Models};
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
@@ -25,7 +25,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::redis::RedisStore;
 use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
-use crate::{accounts, http, server, sweep};
+use crate::{accounts, http, models, server, sweep};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum BootError {
     /// The store did not open.
     #[error("cannot open the store: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// A model's files do not load.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Something that no configuration should cause.
     #[error("{0}")]
     Other(String),
@@ -87,7 +90,7 @@ pub fn assemble(
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
         store,
         clock,
-        models: Models::new(&config.models),
+        models: Models::new(&config.models)?,
         announcer: Announcer::default(),
         registry: Registry::default(),
         principals,
@@ -155,6 +158,7 @@ pub async fn serve(
             tracing::info!("ready");
         }
     });
+    let models = tokio::spawn(models::run(Arc::clone(&service), config.tokenizer_poll_ms));
     server::serve(
         listener,
         http::router(Arc::clone(&service)),
@@ -164,6 +168,7 @@ pub async fn serve(
     .await;
 
     sweeper.abort();
+    models.abort();
     if let Some(reloader) = reloader {
         reloader.abort();
     }

@@ -7,13 +7,13 @@ use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, LiveEntry, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
 
-use crate::count::count;
+use crate::count::{Tokens, count};
 use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
 use crate::policy::ActiveModel;
 use crate::state::Service;
 use crate::store::{Scope, StoreError};
+use crate::tokens::Counted;
 use crate::tokens::memory::Wanted;
-use crate::tokens::{Counted, Counts};
 
 /// Why a classification has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -80,11 +80,12 @@ async fn answer(
     request: &ClassifyRequest,
     body: Option<Bytes>,
 ) -> Result<ClassifyAnswer, ClassifyError> {
-    let Some(model) = service.models.get(&request.model) else {
+    let Some(active) = service.models.get(&request.model) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownModel,
         });
     };
+    let model = active.as_ref();
     service.principals.check_loaded()?;
     let Some(account) = service.principals.account_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
@@ -192,7 +193,7 @@ fn split(
     model: &ActiveModel,
     found: &Found,
     wanted: &[Wanted],
-    counts: &Counts,
+    counts: &Tokens,
 ) -> Classified {
     let policy = &model.policy;
     let counted: Vec<(PrefixHash, u64)> = wanted
@@ -201,6 +202,9 @@ fn split(
         .zip(counts.prefixes.iter().copied())
         .collect();
     let (split, writes) = split_writes(found, &counted, policy.min_prefix_tokens);
+    let deepest = counted.last().map(|(_, tokens)| *tokens);
+    let short_of_floor =
+        deepest.filter(|tokens| split.read == 0 && *tokens < policy.min_prefix_tokens);
     // Below the floor there is nothing to commit, and a comparison is not worth a call.
     let counted_prompt_tokens = counts.prompt.filter(|_| !writes.is_empty());
     let (split, writes) = if service.drift.stops_writes(&policy.model) {
@@ -213,6 +217,7 @@ fn split(
         split,
         writes,
         counted_prompt_tokens,
+        short_of_floor,
         ..Classified::default()
     }
 }

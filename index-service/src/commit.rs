@@ -1,5 +1,6 @@
 //! The commit: what successful requests earned becomes readable.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint, LeasedRead};
@@ -39,7 +40,7 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
                     });
                 }
                 for entry in &commit.writes {
-                    let admitted = write_of(model, scope, commit.age_ms, *entry, now_ms);
+                    let admitted = write_of(&model, scope, commit.age_ms, *entry, now_ms);
                     match admitted {
                         Ok(write) => writes.push(write),
                         Err(outcome) => drop_entries(service, &mut answer, outcome, 1),
@@ -115,10 +116,10 @@ async fn store(
 }
 
 /// The model and account of a commit that is served, or why it is not.
-fn admit<'s>(
-    service: &'s Service,
+fn admit(
+    service: &Service,
     commit: &Commit,
-) -> Result<(&'s ActiveModel, Fingerprint), CommitOutcome> {
+) -> Result<(Arc<ActiveModel>, Fingerprint), CommitOutcome> {
     let model = service
         .models
         .get(&commit.model)

@@ -13,7 +13,15 @@ use crate::state::Service;
 use crate::store::Scope;
 use crate::tokens::memory::Wanted;
 use crate::tokens::pool::PoolError;
-use crate::tokens::{CountError, Counted, Counts, Prompt};
+use crate::tokens::{CountError, Counted, Prompt};
+
+/// The tokens of new prefixes.
+pub struct Tokens {
+    /// Cumulative, of each prefix.
+    pub prefixes: Vec<u64>,
+    /// Of the whole prompt, where a pass of this request's own told.
+    pub prompt: Option<u64>,
+}
 
 /// Why there is no count.
 enum Uncounted {
@@ -37,7 +45,7 @@ pub async fn count(
     from: Option<Counted>,
     wanted: &[Wanted],
     body: Bytes,
-) -> Result<Option<Counts>, ClassifyError> {
+) -> Result<Option<Tokens>, ClassifyError> {
     let prompt = OnceLock::new();
     let passes = OnceLock::new();
     let counts = service.memory.counts(scope, from, wanted, |from, blocks| {
@@ -49,7 +57,7 @@ pub async fn count(
         service.metrics.tokenize.count(TokenizeOutcome::Remembered);
     }
     match counted {
-        Ok(prefixes) => Ok(Some(Counts {
+        Ok(prefixes) => Ok(Some(Tokens {
             prefixes,
             prompt: prompt.into_inner(),
         })),
@@ -91,6 +99,7 @@ async fn tokenize(
         .observe(start.elapsed().as_secs_f64());
     let (outcome, result) = match counted {
         Ok(Ok(counts)) => {
+            service.metrics.counted.count(counts.method);
             if let Some(tokens) = counts.prompt {
                 let _ = whole.set(tokens);
             }

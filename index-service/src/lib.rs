@@ -17,6 +17,7 @@ pub mod drift;
 pub mod http;
 mod leased;
 pub mod metrics;
+pub mod models;
 pub mod policy;
 pub mod principals;
 pub mod purge;

@@ -12,6 +12,8 @@ use std::process::Command;
 
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_index::config::{Config, PrincipalsConfig, StoreConfig};
+use prompt_cache_index::tokens::Encoding;
+use prompt_cache_index::tokens::source::SourceConfig;
 
 const MODEL: &str = "models: [{model: m, encoding: o200k_base}]\n";
 
@@ -41,8 +43,8 @@ fn the_built_in_default_is_the_documented_one() {
         panic!("one model")
     };
     assert_eq!(
-        (demo.model.as_str(), demo.encoding.as_str()),
-        ("demo", "o200k_base")
+        (demo.model.as_str(), &demo.source),
+        ("demo", &SourceConfig::Encoding(Encoding::O200kBase))
     );
     assert_eq!(demo.tiers, [Tier::FiveMinutes, Tier::OneHour]);
     assert_eq!(
@@ -310,9 +312,44 @@ fn a_refusal_names_file_key_and_reason() {
             "unknown variant `p50k_base`",
         ),
         (
+            m("tokenizer: {dir: x}"),
+            "c.yaml: models[0].tokenizer: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {}}]".into(),
+            "c.yaml: models[0].tokenizer: ",
+            "one of dir and hub",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, hub: a/b}}]".into(),
+            "c.yaml: models[0].tokenizer.dir: ",
+            "keep one",
+        ),
+        (
+            "models: [{model: m, tokenizer: {dir: x, offline: true}}]".into(),
+            "c.yaml: models[0].tokenizer.offline: ",
+            "no effect",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: ../up}}]".into(),
+            "c.yaml: models[0].tokenizer.hub: ",
+            "no repository",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, revision: 'x/../..'}}]".into(),
+            "c.yaml: models[0].tokenizer.revision: ",
+            "no branch",
+        ),
+        (
+            "models: [{model: m, tokenizer: {hub: a/b, endpoint: hub}}]".into(),
+            "c.yaml: models[0].tokenizer.endpoint: ",
+            "no address",
+        ),
+        (
             "models: [{model: m}]".into(),
-            "c.yaml: models[0]: ",
-            "missing field `encoding`",
+            "c.yaml: models[0].encoding: ",
+            "one of encoding and tokenizer is needed",
         ),
         (
             "models: [{model: '', encoding: o200k_base}]".into(),

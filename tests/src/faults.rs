@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, TEXT_CONTENT_TYPE};
+use prompt_cache_core::wire::{
+    CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, READY_PATH, TEXT_CONTENT_TYPE,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -26,16 +28,25 @@ pub enum Route {
     Commit,
     /// `GET /v1/policy`.
     Policy,
+    /// `GET /readyz`, the breaker's probe.
+    Ready,
 }
 
 impl Route {
-    const ALL: [Self; 4] = [Self::Classify, Self::Text, Self::Commit, Self::Policy];
+    const ALL: [Self; 5] = [
+        Self::Classify,
+        Self::Text,
+        Self::Commit,
+        Self::Policy,
+        Self::Ready,
+    ];
 
     fn path(self) -> &'static str {
         match self {
             Self::Classify | Self::Text => CLASSIFY_PATH,
             Self::Commit => COMMIT_PATH,
             Self::Policy => POLICY_PATH,
+            Self::Ready => READY_PATH,
         }
     }
 }

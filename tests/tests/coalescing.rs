@@ -15,7 +15,7 @@ use serde_json::json;
 /// One worker: those of another share nothing.
 async fn world() -> World {
     World::with(Options {
-        plugin: json!({"classify_deadline_ms": 10_000}),
+        plugin: json!({"classify_deadline_ms": 10_000, "text_at_once_bytes_max": 0}),
         concurrency: Some(1),
         ..Options::default()
     })
@@ -93,6 +93,58 @@ async fn who_follows_asks_when_its_leader_is_gone_or_too_slow() {
         gate.open();
         let written = cache_of(&sent.finish().await.usage());
         assert!(written.creation() > 1024, "{topic}: {written:?}");
+    }
+    world.assert_no_vm_lost().await;
+}
+
+/// Rounds, each a herd of identical cold requests that the upstream keeps waiting.
+const ROUNDS: usize = 6;
+const HERD: usize = 5;
+const BODY_BYTES: usize = 1 << 20;
+const VM_PAGE_BYTES: usize = 1 << 16;
+
+#[tokio::test]
+async fn a_herd_leaves_no_bodies_behind_once_it_is_classified() {
+    let mut world = World::with(Options {
+        plugin: json!({"classify_deadline_ms": 10_000}),
+        concurrency: Some(1),
+        trapping: true,
+        ..Options::default()
+    })
+    .await;
+    let mut in_flight = vec![];
+    let mut pages = vec![];
+    for round in 1..=ROUNDS {
+        let gate = world.faults.hold(Route::Classify);
+        let topic = long_prefix(&format!("round {round}"));
+        let padding = " x".repeat((BODY_BYTES - topic.len()) / 2);
+        let request = chat("a", &marked(&(topic + &padding)));
+        for _ in 0..HERD {
+            in_flight.push(forwarded(&mut world, &request).await);
+        }
+        gate.open();
+        world
+            .await_counter(
+                "promptcache_classify_total",
+                &[("outcome", "ok")],
+                round as u64,
+            )
+            .await;
+        // The gauge shows what the last stream that ended left.
+        let (sent, call) = forwarded(&mut world, &chat("a", &json!({"messages": []}))).await;
+        call.json(200, "{}").await;
+        sent.finish().await;
+        let stats = world.stats().await;
+        pages.push(stats.counter("promptcache_vm_memory_pages", &[]));
+    }
+    // The first rounds find the size that one herd in the air needs. Kept bodies would add a
+    // herd's, less its leader's, in each of the others.
+    let grown = pages[ROUNDS - 1] - pages[1];
+    assert!(grown < (BODY_BYTES / VM_PAGE_BYTES) as u64, "{pages:?}");
+    for (sent, call) in in_flight {
+        call.json(200, completion(600_000).to_string()).await;
+        let written = cache_of(&sent.finish().await.usage());
+        assert!(written.creation() > 1024, "{written:?}");
     }
     world.assert_no_vm_lost().await;
 }

@@ -220,6 +220,12 @@ async fn a_service_that_flaps() {
         (opened * FAILURES..(opened + 1) * FAILURES).contains(&failed),
         "{failed} of {sent} asked, opened {opened} times"
     );
+    // What closed it between two openings was a health request.
+    let probes = world.faults.seen(Route::Ready).len() as u64;
+    assert!(
+        (opened - 1..=opened).contains(&probes),
+        "{probes} probes, opened {opened} times"
+    );
     world.faults.set(Route::Classify, Fault::None);
 
     for round in 0..3 {
@@ -293,7 +299,7 @@ async fn commits_are_retried() {
 
 #[tokio::test]
 async fn a_count_that_fails_keeps_the_read() {
-    let mut world = World::start().await;
+    let mut world = World::with(with_plugin(json!({"text_at_once_bytes_max": 0}))).await;
     let prefix = long_prefix("known");
     let (response, _) = world
         .exchange(&chat("k", &marked(&prefix)), &completion(9000))

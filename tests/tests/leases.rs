@@ -93,6 +93,37 @@ async fn without_memory_for_leases_every_request_asks() {
 }
 
 #[tokio::test]
+async fn a_prompt_below_the_floor_is_asked_once() {
+    let mut world = World::with(options(json!({}))).await;
+    let request = chat("a", &marked("short"));
+    for _ in 0..3 {
+        let (response, _) = world.exchange(&request, &completion(50)).await;
+        assert_eq!(cache_of(&response.usage()).total(), 0);
+    }
+    assert_eq!(world.faults.seen(Route::Classify).len(), 1);
+    world.await_counter(HITS, &[], 2).await;
+}
+
+#[tokio::test]
+async fn a_small_prompt_goes_along_with_the_first_callout() {
+    let mut world = World::with(options(json!({"text_at_once_bytes_max": 16_384}))).await;
+    let small = chat("a", &marked(&long_prefix("small")));
+    let large = chat("a", &marked(&long_prefix("large").repeat(3)));
+    assert!(small.body.len() < 16_384 && large.body.len() > 16_384);
+    for (request, with_prompt) in [(small, vec![true]), (large, vec![false, true])] {
+        let before = world.faults.seen(Route::Classify).len();
+        let (response, _) = world.exchange(&request, &completion(50_000)).await;
+        assert!(cache_of(&response.usage()).creation() > 1024);
+        let calls = world.faults.seen(Route::Classify).split_off(before);
+        let with: Vec<bool> = calls
+            .iter()
+            .map(|call| String::from_utf8_lossy(&call.body).contains("Fact 7"))
+            .collect();
+        assert_eq!(with, with_prompt);
+    }
+}
+
+#[tokio::test]
 async fn a_purge_is_seen_with_the_next_policy() {
     let index = "models: [{model: demo, encoding: o200k_base}]\nadmin_token: admin\n";
     let options = Options {

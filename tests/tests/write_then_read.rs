@@ -14,7 +14,7 @@ use serde_json::json;
 /// Every read is the service's.
 fn without_leases() -> Options {
     Options {
-        plugin: json!({"lease_bytes_max": 0}),
+        plugin: json!({"lease_bytes_max": 0, "text_at_once_bytes_max": 0}),
         ..Options::default()
     }
 }

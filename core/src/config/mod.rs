@@ -57,6 +57,9 @@ pub struct FilterConfig {
     pub lease_bytes_max: usize,
     /// How long leases are trusted since the service last confirmed its policy.
     pub lease_trust_ms: u64,
+    /// Largest prompt that the first callout brings along, in bytes; 0: the service is always
+    /// asked by hashes first.
+    pub text_at_once_bytes_max: usize,
     /// Failed classifications in a row that open the breaker.
     pub breaker_failures: u32,
     /// How long an open breaker waits before its probe.
@@ -128,6 +131,7 @@ impl Default for FilterConfig {
             policy_refresh_ms: 5_000,
             lease_bytes_max: 8 << 20,
             lease_trust_ms: 30_000,
+            text_at_once_bytes_max: 16 << 10,
             breaker_failures: 5,
             breaker_open_ms: 10_000,
             scrub_upstream_cache_fields: false,
@@ -225,6 +229,12 @@ impl FilterConfig {
             LEASE_BYTES_LIMIT as u64,
         )?;
         between("lease_trust_ms", self.lease_trust_ms, 1, day_ms)?;
+        between(
+            "text_at_once_bytes_max",
+            self.text_at_once_bytes_max as u64,
+            0,
+            REQUEST_BYTES_LIMIT as u64,
+        )?;
         between(
             "breaker_failures",
             u64::from(self.breaker_failures),

@@ -1,24 +1,30 @@
 //! Identical classifications in flight on one worker share a callout.
 //!
-//! Whoever follows a flight keeps all it needs to ask for itself, and looks for the answer when
-//! its own response begins: nobody has to be woken, and a leader may fail or go away.
+//! Whoever follows a flight keeps all it needs to ask for itself until the answer is there, and
+//! looks for it when its own response begins: nobody has to be woken, and a leader may fail or go
+//! away.
 
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     rc::{Rc, Weak},
 };
 
 use crate::{
     prefix_hash::PrefixHash,
-    wire::{Classified, ClassifyRequest},
+    wire::{Classified, ClassifyRequest, Fingerprint},
 };
+
+/// The prompt of a request that may still have to send it. Whoever makes it empty frees it.
+pub type Prompt = Rc<Cell<Vec<u8>>>;
 
 /// A classification that was asked for.
 #[derive(Debug)]
 pub struct Flight {
     request: ClassifyRequest,
     landed: OnceCell<Landed>,
+    /// Those of the followers.
+    prompts: RefCell<Vec<Weak<Cell<Vec<u8>>>>>,
 }
 
 /// How a flight ended well.
@@ -37,7 +43,8 @@ impl Flight {
         &self.request
     }
 
-    /// The answer is there, for those who follow. The first one counts.
+    /// The answer is there, for those who follow; they need their prompts no longer. The first
+    /// answer counts.
     pub fn land(self: &Rc<Self>, classified: &Classified, at_ms: u64) {
         if Rc::strong_count(self) == 1 {
             return;
@@ -50,6 +57,9 @@ impl Flight {
             },
             at_ms,
         });
+        for prompt in self.prompts.take().iter().filter_map(Weak::upgrade) {
+            prompt.take();
+        }
     }
 
     /// The answer, for one who follows.
@@ -70,21 +80,28 @@ pub enum Seat {
 
 /// The flights in the air: as many as there are leaders, at most one per stream.
 #[derive(Debug, Default)]
-pub struct Flights(HashMap<PrefixHash, Weak<Flight>>);
+pub struct Flights(HashMap<Key, Weak<Flight>>);
+
+/// Who asks, and the deepest prefix.
+type Key = (Fingerprint, PrefixHash);
 
 impl Flights {
     /// Follows the flight of an identical request, or leads a new one until it is
     /// [`over`](Self::over).
-    pub fn join(&mut self, request: ClassifyRequest) -> Seat {
-        let key = deepest(&request);
+    pub fn join(&mut self, request: ClassifyRequest, prompt: &Prompt) -> Seat {
+        let key = key(&request);
         let ahead = key.and_then(|key| self.0.get(&key)?.upgrade());
         match ahead {
-            Some(flight) if flight.request == request => return Seat::Follower(flight),
+            Some(flight) if flight.request == request => {
+                flight.prompts.borrow_mut().push(Rc::downgrade(prompt));
+                return Seat::Follower(flight);
+            }
             Some(_) | None => {}
         }
         let flight = Rc::new(Flight {
             request,
             landed: OnceCell::new(),
+            prompts: RefCell::default(),
         });
         if let Some(key) = key {
             self.0.insert(key, Rc::downgrade(&flight));
@@ -94,7 +111,7 @@ impl Flights {
 
     /// The flight has landed, or its leader will not bring an answer.
     pub fn over(&mut self, flight: &Rc<Flight>) {
-        let Some(key) = deepest(&flight.request) else {
+        let Some(key) = key(&flight.request) else {
             return;
         };
         let weak = self.0.get(&key);
@@ -104,8 +121,9 @@ impl Flights {
     }
 }
 
-fn deepest(request: &ClassifyRequest) -> Option<PrefixHash> {
-    request.candidates.last().map(|candidate| candidate.hash)
+fn key(request: &ClassifyRequest) -> Option<Key> {
+    let deepest = request.candidates.last()?;
+    Some((request.principal, deepest.hash))
 }
 
 #[cfg(test)]
@@ -132,6 +150,10 @@ mod tests {
         }
     }
 
+    fn join(flights: &mut Flights, request: ClassifyRequest) -> Seat {
+        flights.join(request, &Prompt::default())
+    }
+
     fn leader(seat: Seat) -> Rc<Flight> {
         match seat {
             Seat::Leader(flight) => flight,
@@ -149,33 +171,34 @@ mod tests {
     #[test]
     fn only_the_same_request_follows() {
         let mut flights = Flights::default();
-        let first = leader(flights.join(request(1, 1)));
-        let second = follower(flights.join(request(1, 1)));
+        let first = leader(join(&mut flights, request(1, 1)));
+        let second = follower(join(&mut flights, request(1, 1)));
         assert!(Rc::ptr_eq(&first, &second));
-        // Another tenant's, another prefix, another tier.
-        let _other = leader(flights.join(request(2, 2)));
-        leader(flights.join(request(1, 3)));
+        // Another tenant's, which displaces nobody; another prefix; another tier.
+        let _other = leader(join(&mut flights, request(2, 1)));
+        follower(join(&mut flights, request(1, 1)));
+        leader(join(&mut flights, request(1, 3)));
         let mut longer = request(1, 1);
         longer.breakpoints[0].tier = Tier::OneHour;
-        leader(flights.join(longer));
+        leader(join(&mut flights, longer));
     }
 
     #[test]
     fn a_flight_that_is_over_has_no_new_followers() {
         let mut flights = Flights::default();
-        let first = leader(flights.join(request(1, 1)));
+        let first = leader(join(&mut flights, request(1, 1)));
         flights.over(&first);
-        let next = leader(flights.join(request(1, 1)));
+        let next = leader(join(&mut flights, request(1, 1)));
         // The first one's end is not the second one's.
         flights.over(&first);
-        follower(flights.join(request(1, 1)));
+        follower(join(&mut flights, request(1, 1)));
         flights.over(&next);
         assert!(flights.0.is_empty());
     }
 
     #[test]
     fn the_first_answer_counts_and_tells_nothing_of_the_leaders_prompt() {
-        let flight = leader(Flights::default().join(request(1, 1)));
+        let flight = leader(join(&mut Flights::default(), request(1, 1)));
         let _follower = Rc::clone(&flight);
         assert_eq!(flight.landed(), None);
         let classified = |version: &str| Classified {
@@ -189,5 +212,20 @@ mod tests {
         assert_eq!(landed.classified.tokenizer_version, "a");
         assert_eq!(landed.classified.counted_prompt_tokens, None);
         assert_eq!(landed.at_ms, 5);
+    }
+
+    #[test]
+    fn who_follows_keeps_its_prompt_until_the_answer_is_there() {
+        let mut flights = Flights::default();
+        let prompts: [Prompt; 3] = std::array::from_fn(|_| Prompt::new(Cell::new(vec![1; 100])));
+        let [leads, follows, gone] = &prompts;
+        let flight = leader(flights.join(request(1, 1), leads));
+        let _follower = follower(flights.join(request(1, 1), follows));
+        follower(flights.join(request(1, 1), gone));
+        assert_eq!(gone.take().len(), 100);
+        flight.land(&Classified::default(), 5);
+        assert!(follows.take().is_empty());
+        // The leader's is its own to send or to drop.
+        assert_eq!(leads.take().len(), 100);
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! Only an acknowledged message makes a lease longer: a commit or a read that may be lost
 //! promises nothing.
+//!
+//! Counts do not change either: a prefix that was below the floor once is so until the floor is
+//! another one, and nothing of it can be live. That is remembered beside the leases.
 
 use lru::LruCache;
 
@@ -15,7 +18,10 @@ use super::lane::Aged;
 use crate::{
     PrefixHash,
     ledger::{REFRESH_GAIN_PARTS_MIN, Scope, Split, Tier, refreshed},
-    wire::{Classified, Commit, CommitAnswer, Fingerprint, Lease, LeasedRead, ModelPolicy},
+    wire::{
+        Classified, ClassifyRequest, Commit, CommitAnswer, Fingerprint, Lease, LeasedRead,
+        ModelPolicy,
+    },
 };
 
 /// Memory of one lease with its places in the table and in the order of use, in bytes.
@@ -23,6 +29,15 @@ pub const LEASE_BYTES: usize = 128;
 
 /// A lease's key: a scope and a prefix in it.
 type Key = (Scope, PrefixHash);
+
+/// What is known of a prefix.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// It is live.
+    Live(Held),
+    /// It has so many tokens, too few to be written, and nothing of it is live.
+    Short { tokens: u64 },
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -46,13 +61,13 @@ pub struct Leases {
     trust_ms: u64,
     epoch: String,
     confirmed_ms: u64,
-    held: LruCache<Key, Held>,
+    known: LruCache<Key, Known>,
 }
 
 /// A request that was classified from leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leased {
-    /// A pure read.
+    /// A pure read; nothing, where the prompt is below the floor.
     pub split: Split,
     /// What to tell the service of it, unless that would gain too little.
     pub read: Option<LeasedRead>,
@@ -67,7 +82,7 @@ impl Leases {
             trust_ms,
             epoch: String::new(),
             confirmed_ms: 0,
-            held: LruCache::unbounded(),
+            known: LruCache::unbounded(),
         }
     }
 
@@ -79,8 +94,8 @@ impl Leases {
     /// The service has another policy: everything heard before is void. Returns how many leases
     /// that ended.
     pub fn renew(&mut self, epoch: &str, asked_ms: u64) -> usize {
-        let ended = self.held.len();
-        self.held.clear();
+        let ended = self.known.len();
+        self.known.clear();
         epoch.clone_into(&mut self.epoch);
         self.confirm(asked_ms);
         ended
@@ -95,15 +110,23 @@ impl Leases {
         hashes: &[PrefixHash],
         now_ms: u64,
     ) -> Option<Leased> {
-        if self.held.is_empty() || now_ms.saturating_sub(self.confirmed_ms) > self.trust_ms {
+        if self.known.is_empty() || now_ms.saturating_sub(self.confirmed_ms) > self.trust_ms {
             return None;
         }
         let scope = Scope::of(principal, &model.model, &model.tokenizer_version);
         let (deepest, above) = hashes.split_last()?;
-        let hit = {
-            let hit = self.live(scope, *deepest, now_ms)?;
-            hit.unreported_tokens = hit.unreported_tokens.saturating_add(hit.tokens.into());
-            *hit
+        let hit = match self.known.get_mut(&(scope, *deepest))? {
+            Known::Live(hit) if now_ms < hit.live_until_ms => {
+                hit.unreported_tokens = hit.unreported_tokens.saturating_add(hit.tokens.into());
+                *hit
+            }
+            Known::Short { tokens } if *tokens < model.min_prefix_tokens => {
+                return Some(Leased {
+                    split: Split::default(),
+                    read: None,
+                });
+            }
+            Known::Live(_) | Known::Short { .. } => return None,
         };
         let gains = |held: &Held| refreshed(held.tier, held.asked_until_ms, now_ms).is_some();
         let mut due = gains(&hit);
@@ -123,7 +146,7 @@ impl Leases {
             for hash in hashes {
                 self.reported(scope, *hash, now_ms);
             }
-            if let Some(held) = self.held.peek_mut(&(scope, *deepest)) {
+            if let Some(Known::Live(held)) = self.known.peek_mut(&(scope, *deepest)) {
                 held.unreported_tokens = 0;
             }
         }
@@ -143,11 +166,10 @@ impl Leases {
         })
     }
 
-    /// The service answered a classification that was asked at `asked_ms`.
+    /// The service answered a classification of `request` that was asked at `asked_ms`.
     pub fn classified(
         &mut self,
-        principal: &Fingerprint,
-        model: &str,
+        request: &ClassifyRequest,
         classified: &Classified,
         asked_ms: u64,
         now_ms: u64,
@@ -155,9 +177,15 @@ impl Leases {
         if !self.stands(&classified.epoch) {
             return;
         }
-        let scope = Scope::of(principal, model, &classified.tokenizer_version);
+        let version = &classified.tokenizer_version;
+        let scope = Scope::of(&request.principal, &request.model, version);
         for lease in &classified.leases {
             self.grant(scope, lease, asked_ms, now_ms);
+        }
+        if let (Some(tokens), Some(deepest)) =
+            (classified.short_of_floor, request.candidates.last())
+        {
+            self.remember((scope, deepest.hash), Known::Short { tokens });
         }
     }
 
@@ -192,7 +220,7 @@ impl Leases {
             let version = &message.tokenizer_version;
             let scope = Scope::of(&message.principal, &message.model, version);
             for hash in &message.hashes {
-                if let Some(held) = self.held.peek_mut(&(scope, *hash))
+                if let Some(Known::Live(held)) = self.known.peek_mut(&(scope, *hash))
                     && now_ms < held.live_until_ms
                 {
                     // The service skips a refresh that would gain less than this slack.
@@ -212,7 +240,7 @@ impl Leases {
 
     fn grant(&mut self, scope: Scope, lease: &Lease, since_ms: u64, now_ms: u64) {
         let until_ms = since_ms.saturating_add(lease.ttl_ms);
-        if self.entries_max == 0 || until_ms <= now_ms {
+        if until_ms <= now_ms {
             return;
         }
         let mut held = Held {
@@ -231,19 +259,25 @@ impl Leases {
             held.reported_ms = since_ms.max(known.reported_ms);
             held.unreported_tokens = known.unreported_tokens;
         }
-        self.held.put(key, held);
-        if self.held.len() > self.entries_max {
-            self.held.pop_lru();
+        self.remember(key, Known::Live(held));
+    }
+
+    fn remember(&mut self, key: Key, known: Known) {
+        self.known.put(key, known);
+        if self.known.len() > self.entries_max {
+            self.known.pop_lru();
         }
     }
 
     fn live(&mut self, scope: Scope, hash: PrefixHash, now_ms: u64) -> Option<&mut Held> {
-        let held = self.held.get_mut(&(scope, hash))?;
-        (now_ms < held.live_until_ms).then_some(held)
+        match self.known.get_mut(&(scope, hash))? {
+            Known::Live(held) if now_ms < held.live_until_ms => Some(held),
+            Known::Live(_) | Known::Short { .. } => None,
+        }
     }
 
     fn reported(&mut self, scope: Scope, hash: PrefixHash, now_ms: u64) {
-        if let Some(held) = self.held.peek_mut(&(scope, hash)) {
+        if let Some(Known::Live(held)) = self.known.peek_mut(&(scope, hash)) {
             held.reported_ms = now_ms;
             if let Some(until_ms) = refreshed(held.tier, held.asked_until_ms, now_ms) {
                 held.asked_until_ms = until_ms;

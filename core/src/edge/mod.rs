@@ -14,7 +14,7 @@ mod route;
 
 pub use breaker::Breaker;
 pub use bypass::Bypass;
-pub use flights::{Flight, Flights, Landed, Seat};
+pub use flights::{Flight, Flights, Landed, Prompt, Seat};
 pub use lane::Aged;
 pub use leases::{LEASE_BYTES, Leased, Leases};
 pub use outbox::{Arrived, Delivery, Outbox, Settled};

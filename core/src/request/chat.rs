@@ -141,6 +141,35 @@ pub(super) enum Dialect {
     PromptCacheBreakpoint,
 }
 
+/// Where a block stands: indices of the arrays in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPlace {
+    /// `tools[tool]`.
+    Tool {
+        /// Its index.
+        tool: u32,
+    },
+    /// `messages[message].content[part]`; string content is part 0.
+    Part {
+        /// The message's index.
+        message: u32,
+        /// The part's index.
+        part: u32,
+    },
+    /// `messages[message].tool_calls[call]`.
+    ToolCall {
+        /// The message's index.
+        message: u32,
+        /// The call's index.
+        call: u32,
+    },
+    /// A message without content and calls.
+    Empty {
+        /// The message's index.
+        message: u32,
+    },
+}
+
 /// What a marker marks; prints as its path. Indices are those of the arrays in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -163,6 +192,33 @@ impl fmt::Display for Place {
             Self::Top => Ok(()),
         }
     }
+}
+
+/// See [`ChatRequest::block_place`].
+pub(super) fn block_place(request: &ChatRequest<'_>, block: u32) -> Option<BlockPlace> {
+    let tools = super::json::offset(request.tools.blocks.len());
+    let Some(at) = block.checked_sub(tools) else {
+        return Some(BlockPlace::Tool { tool: block });
+    };
+    if at as usize >= request.messages.blocks.len() {
+        return None;
+    }
+    let list = &request.messages.list;
+    let index = list
+        .partition_point(|message| message.first_block <= at)
+        .checked_sub(1)?;
+    let found = list.get(index)?;
+    let (message, at) = (super::json::offset(index), at - found.first_block);
+    Some(if at < found.parts {
+        BlockPlace::Part { message, part: at }
+    } else if found.calls > 0 {
+        BlockPlace::ToolCall {
+            message,
+            call: at - found.parts,
+        }
+    } else {
+        BlockPlace::Empty { message }
+    })
 }
 
 impl ChatRequest<'_> {

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-pub use chat::ChatRequest;
+pub use chat::{BlockPlace, ChatRequest};
 pub use refusal::{Refusal, RefusalReason};
 
 use crate::{
@@ -172,6 +172,11 @@ impl<'b> ChatRequest<'b> {
     /// The number of blocks.
     pub fn block_count(&self) -> usize {
         self.tools.blocks.len() + self.messages.blocks.len()
+    }
+
+    /// Where a block stands in the request; `None` beyond the last block.
+    pub fn block_place(&self, block: u32) -> Option<BlockPlace> {
+        chat::block_place(self, block)
     }
 
     /// The hash of the prefix that ends after each block from 0 to `last_block` (or the last

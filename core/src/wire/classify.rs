@@ -94,6 +94,10 @@ pub struct Classified {
     /// Entries at the hit and at breakpoints above it that the edge may trust.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
+    /// Tokens of the deepest breakpoint's prefix, where they are below the floor and nothing of
+    /// it is live: under the same floor the same request is all zeros again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_of_floor: Option<u64>,
     /// Our count of the whole prompt, where it was counted: echoed in the commit, which is sent
     /// for its sake even where there is nothing to write.
     #[serde(default, skip_serializing_if = "Option::is_none")]

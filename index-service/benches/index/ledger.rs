@@ -50,7 +50,7 @@ impl Ledger {
         );
         std::fs::write(&config, yaml).unwrap();
         let loaded = Config::load(&config).unwrap();
-        let tokenizer_version = Models::new(&loaded.models).policies()[0]
+        let tokenizer_version = Models::new(&loaded.models).unwrap().policies()[0]
             .tokenizer_version
             .clone();
         let ledger = Self {

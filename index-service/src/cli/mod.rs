@@ -1,12 +1,13 @@
 //! The command line: `serve`, `check-config`, and what operators do to accounts and ledgers.
 
 mod accounts;
+mod count;
 mod ledger;
 
 use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,7 +16,9 @@ use clap::{Parser, Subcommand};
 use crate::boot;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, StoreConfig};
+use crate::policy::Models;
 use crate::telemetry;
+use crate::tokens::source::SourceError;
 
 /// Exit code for a configuration that the service does not start with.
 const EXIT_BAD_CONFIG: u8 = 2;
@@ -53,6 +56,8 @@ enum Command {
     Export(ledger::ExportArgs),
     /// Write the entries of an export into the configured store, by the rules of a commit.
     Import(ledger::ImportArgs),
+    /// Show the blocks of a request and their tokens. Nothing is sent anywhere.
+    Count(count::CountArgs),
     /// Check a configuration file: exit code 0, or 2 and one line that says what is wrong.
     CheckConfig {
         /// YAML file.
@@ -65,10 +70,8 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::CheckConfig { config } => match Config::load(&config) {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(error) => bad_config(&error),
-            },
+            Command::CheckConfig { config } => finish(check(&config)),
+            Command::Count(args) => finish(args.run()),
             Command::Accounts(command) => finish(command.run()),
             Command::Purge(args) => finish(args.run()),
             Command::Export(args) => finish(args.run()),
@@ -78,7 +81,11 @@ impl Cli {
                 listen,
                 data_dir,
             } => {
-                let loaded = config.map_or_else(Config::builtin, |path| Config::load(&path));
+                let loaded = match &config {
+                    Some(path) => Config::load(path),
+                    None => Config::builtin(),
+                };
+                let file = config.unwrap_or_else(|| "built-in defaults".into());
                 let mut config = match loaded {
                     Ok(config) => config,
                     Err(error) => return bad_config(&error),
@@ -95,7 +102,7 @@ impl Cli {
                         }
                     }
                 }
-                serve(config)
+                serve(config, &file)
             }
         }
     }
@@ -146,7 +153,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
     ExitCode::from(EXIT_BAD_CONFIG)
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, file: &Path) -> ExitCode {
     telemetry::init(&config.log);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -157,11 +164,27 @@ fn serve(config: Config) -> ExitCode {
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(boot::BootError::Model(error)) => {
+            finish(Err(source_error(file, error.index, &error.error)))
+        }
         Err(error) => {
             say(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// Loads what the configuration names, but asks no hub.
+fn check(file: &Path) -> Result<(), Failed> {
+    let config = Config::load(file)?;
+    Models::new(&config.models).map_err(|error| source_error(file, error.index, &error.error))?;
+    Ok(())
+}
+
+/// A model's files that do not load are an error of the configuration.
+fn source_error(file: &Path, model: usize, error: &SourceError) -> Failed {
+    let key = format!("models[{model}].tokenizer");
+    ConfigError::new(file, Some(&key), error.to_string()).into()
 }
 
 /// Resolves on SIGTERM or SIGINT.

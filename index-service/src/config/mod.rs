@@ -6,6 +6,7 @@
 mod error;
 mod raw;
 mod secret;
+mod source;
 mod store;
 mod validate;
 mod yaml;
@@ -22,7 +23,7 @@ pub use secret::Secret;
 pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, RedisConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
 
-use crate::tokens::Encoding;
+use crate::tokens::source::SourceConfig;
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// Pause between two sweeps of expired entries.
     pub sweep_interval_ms: u64,
+    /// Pause between two looks at whether tokenizer files have changed.
+    pub tokenizer_poll_ms: u64,
     /// The log.
     pub log: LogConfig,
 }
@@ -74,7 +77,7 @@ pub struct ModelConfig {
     /// The `model` string that clients send.
     pub model: String,
     /// How its tokens are counted.
-    pub encoding: Encoding,
+    pub source: SourceConfig,
     /// The floor below which a prefix is not written.
     pub min_prefix_tokens: u64,
     /// Enabled tiers, at least one, no repeats.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::store::RawStore;
 use super::{LogFormat, LogLevel};
 use crate::tokens::Encoding;
+use crate::tokens::template::ContentFormat;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +35,8 @@ pub(super) struct Raw {
     pub limits: RawLimits,
     #[serde(default = "default_sweep_interval_ms")]
     pub sweep_interval_ms: u64,
+    #[serde(default = "default_tokenizer_poll_ms")]
+    pub tokenizer_poll_ms: u64,
     #[serde(default)]
     pub log: RawLog,
 }
@@ -42,13 +45,30 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawModel {
     pub model: String,
-    pub encoding: Encoding,
+    pub encoding: Option<Encoding>,
+    pub tokenizer: Option<RawTokenizer>,
     #[serde(default = "default_min_prefix_tokens")]
     pub min_prefix_tokens: u64,
     #[serde(default = "default_tiers")]
     pub tiers: Vec<Tier>,
     /// The shortest of `tiers` when absent, `5m` by default.
     pub default_tier: Option<Tier>,
+}
+
+/// `dir` or `hub`; the rest of the hub's keys only with `hub`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokenizer {
+    pub dir: Option<PathBuf>,
+    pub hub: Option<String>,
+    pub revision: Option<String>,
+    pub cache_dir: Option<PathBuf>,
+    pub endpoint: Option<String>,
+    pub offline: Option<bool>,
+    pub chat_template: Option<PathBuf>,
+    pub content_format: Option<ContentFormat>,
+    #[serde(default)]
+    pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -141,6 +161,10 @@ const fn default_sweep_interval_ms() -> u64 {
     10_000
 }
 
+const fn default_tokenizer_poll_ms() -> u64 {
+    10_000
+}
+
 const fn default_min_prefix_tokens() -> u64 {
     1024
 }
@@ -161,7 +185,8 @@ impl Raw {
             store: RawStore::default(),
             models: vec![RawModel {
                 model: "demo".to_owned(),
-                encoding: Encoding::O200kBase,
+                encoding: Some(Encoding::O200kBase),
+                tokenizer: None,
                 min_prefix_tokens: default_min_prefix_tokens(),
                 tiers: default_tiers(),
                 default_tier: None,
@@ -173,6 +198,7 @@ impl Raw {
             accounts_table: false,
             limits: RawLimits::default(),
             sweep_interval_ms: default_sweep_interval_ms(),
+            tokenizer_poll_ms: default_tokenizer_poll_ms(),
             log: RawLog::default(),
         }
     }

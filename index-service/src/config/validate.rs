@@ -7,6 +7,7 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::source::source;
 use super::{
     AccountsConfig, AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig,
     PrincipalsConfig, StoreConfig,
@@ -56,12 +57,13 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         path,
     )?;
     between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
+    between("tokenizer_poll_ms", raw.tokenizer_poll_ms, 10, 3_600_000)?;
     Ok(Config {
         listen,
         auth_token,
         admin_token,
         store,
-        models: models(raw.models)?,
+        models: models(raw.models, path)?,
         principals: principals(
             raw.unknown_principal,
             &raw.principals,
@@ -71,6 +73,7 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         drift: drift(&raw.drift)?,
         limits: limits(&raw.limits)?,
         sweep_interval_ms: raw.sweep_interval_ms,
+        tokenizer_poll_ms: raw.tokenizer_poll_ms,
         log: LogConfig {
             format: raw.log.format,
             level: raw.log.level,
@@ -144,7 +147,7 @@ fn accounts(
     }
 }
 
-fn models(raw: Vec<RawModel>) -> Result<Vec<ModelConfig>, Invalid> {
+fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> {
     if raw.is_empty() || raw.len() > MODELS_MAX {
         return Err(invalid(
             "models",
@@ -153,7 +156,7 @@ fn models(raw: Vec<RawModel>) -> Result<Vec<ModelConfig>, Invalid> {
     }
     let mut names = HashSet::new();
     let mut models = Vec::with_capacity(raw.len());
-    for (i, model) in raw.into_iter().enumerate() {
+    for (i, mut model) in raw.into_iter().enumerate() {
         let key = |field: &str| format!("models[{i}].{field}");
         let name = &model.model;
         if name.is_empty() || name.len() > MODEL_NAME_BYTES_MAX {
@@ -170,9 +173,10 @@ fn models(raw: Vec<RawModel>) -> Result<Vec<ModelConfig>, Invalid> {
             ));
         }
         let default_tier = default_tier(&model, &key)?;
+        let source = source(&mut model, path).map_err(|(field, reason)| (key(field), reason))?;
         models.push(ModelConfig {
             model: model.model,
-            encoding: model.encoding,
+            source,
             min_prefix_tokens: model.min_prefix_tokens,
             tiers: model.tiers,
             default_tier,

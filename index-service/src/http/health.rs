@@ -24,6 +24,10 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Response {
     if !service.is_warm() {
         return Failure::unavailable("starting", "the service is starting").into_response();
     }
+    if let Some(model) = service.models.pending() {
+        let reason = format!("the tokenizer of {model:?} is not loaded yet");
+        return Failure::unavailable("model_loading", reason).into_response();
+    }
     if let Err(error) = service.principals.check_loaded() {
         return Failure::unavailable("store_unavailable", error.to_string()).into_response();
     }

@@ -80,6 +80,32 @@ label! {
 }
 
 label! {
+    /// How counts came about.
+    MethodLabels, method: CountMethod {
+        /// The texts of the blocks, for a model without a chat template.
+        BlockTexts,
+        /// The rendered prompt: as the engine counts.
+        Rendered,
+        /// Rendered, but the prompt shows a prefix otherwise than its own rendering does: the
+        /// template moves or drops what came earlier.
+        Moved,
+        /// The template refuses the conversation or costs too much: the texts of the blocks, at
+        /// least for some.
+        Refused,
+    }
+}
+
+label! {
+    /// What became of a tokenizer that was to be loaded while the service runs.
+    ModelLoadLabels, outcome: ModelLoadOutcome {
+        /// In use.
+        Loaded,
+        /// Not loadable; an older one stays in use, if there is one.
+        Failed,
+    }
+}
+
+label! {
     /// What became of an entry that a commit brought.
     CommitLabels, outcome: CommitOutcome {
         /// Written, or already there.

@@ -14,9 +14,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use labels::{
-    ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, ModelLabels, RefreshLabels,
-    RefreshOutcome, Reload, ReloadLabels, Shed, ShedLabels, StateLabels, StoreLabels,
-    StoreOperation, TierLabels, TokenizeLabels, TokenizeOutcome,
+    ClassifyLabels, ClassifyOutcome, CommitLabels, CommitOutcome, CountMethod, MethodLabels,
+    ModelLabels, ModelLoadLabels, ModelLoadOutcome, RefreshLabels, RefreshOutcome, Reload,
+    ReloadLabels, Shed, ShedLabels, StateLabels, StoreLabels, StoreOperation, TierLabels,
+    TokenizeLabels, TokenizeOutcome,
 };
 
 /// Content type of [`Metrics::render`].
@@ -33,6 +34,10 @@ pub struct Metrics {
     pub look_up_seconds: Histogram,
     /// Counts by outcome.
     pub tokenize: Family<TokenizeLabels, Counter>,
+    /// Counts by how they came about.
+    pub counted: Family<MethodLabels, Counter>,
+    /// Tokenizers loaded while the service runs, by outcome.
+    pub model_loads: Family<ModelLoadLabels, Counter>,
     /// Duration of counts, with the wait for a thread.
     pub tokenize_seconds: Histogram,
     /// Duration of commit batches, until they were durable.
@@ -86,6 +91,12 @@ impl Metrics {
             classify_seconds: seconds(r, "classify_duration", "Duration of a classification"),
             look_up_seconds: seconds(r, "lookup_duration", "Duration of a look-up in the store"),
             tokenize: add(r, "tokenize", "Counts of new text by outcome"),
+            counted: add(r, "counted", "Counts by how they came about"),
+            model_loads: add(
+                r,
+                "model_loads",
+                "Tokenizers loaded while running, by outcome",
+            ),
             tokenize_seconds: seconds(r, "tokenize_duration", "Duration of a count, with its wait"),
             commit_seconds: seconds(r, "commit_duration", "Duration of a commit batch"),
             commit_entries: add(r, "commit_entries", "Committed entries by outcome"),
@@ -125,6 +136,8 @@ impl Metrics {
     fn start_at_zero(&self) {
         zero(&self.classify, ClassifyOutcome::ALL);
         zero(&self.tokenize, TokenizeOutcome::ALL);
+        zero(&self.counted, CountMethod::ALL);
+        zero(&self.model_loads, ModelLoadOutcome::ALL);
         zero(&self.commit_entries, CommitOutcome::ALL);
         zero(&self.refreshes, RefreshOutcome::ALL);
         zero(&self.shed, Shed::ALL);

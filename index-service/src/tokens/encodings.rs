@@ -11,7 +11,7 @@
 use serde::Deserialize;
 
 use super::tokenizer::{Builtin, Tokenizer};
-use super::{CountError, Counted, Counts, Prompt, TokenSource};
+use super::{CountError, Counted, Counts, Method, Prompt, TokenSource};
 
 /// Version of the rule above; a change of the rule starts fresh scopes.
 const RULE: &str = "prompt-cache block texts 1";
@@ -84,6 +84,7 @@ impl TokenSource for BlockTexts {
         Ok(Counts {
             prefixes,
             prompt: Some(count_to(blocks)?),
+            method: Method::BlockTexts,
         })
     }
 

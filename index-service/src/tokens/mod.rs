@@ -3,14 +3,19 @@
 //! A source counts the whole prefix that ends at each boundary, going on from what the ledger
 //! already knows, so that text is tokenized once in its life.
 
+mod chat;
 mod encodings;
 pub mod memory;
 pub mod pool;
 mod prompt;
+pub mod source;
+pub mod template;
 pub mod tokenizer;
 
 use std::sync::Arc;
 
+pub use crate::metrics::CountMethod as Method;
+pub use chat::{Chat, Templates};
 pub use encodings::Encoding;
 pub use prompt::{BadPrompt, Prompt};
 
@@ -32,6 +37,8 @@ pub struct Counts {
     /// generation prompt. What the upstream's `prompt_tokens` is compared with; `None` from a
     /// source that cannot tell.
     pub prompt: Option<u64>,
+    /// How the counts came about.
+    pub method: Method,
 }
 
 /// Why tokens could not be counted. The read stands, nothing is written.

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use prompt_cache_core::request::{ChatRequest, scan};
+use prompt_cache_core::request::{BlockPlace, ChatRequest, Edits, scan};
 
 /// A chat request's body, taken apart by the same rules as in the filter, so that block numbers
 /// mean the same.
 pub struct Prompt<'a> {
+    body: &'a [u8],
     chat: ChatRequest<'a>,
 }
 
@@ -21,7 +22,9 @@ impl<'a> Prompt<'a> {
     /// # Errors
     /// When it is no JSON object.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadPrompt> {
-        scan(body).map(|chat| Self { chat }).map_err(|_| BadPrompt)
+        scan(body)
+            .map(|chat| Self { body, chat })
+            .map_err(|_| BadPrompt)
     }
 
     /// Number of blocks.
@@ -32,5 +35,16 @@ impl<'a> Prompt<'a> {
     /// The text that is counted for a block; `None` for a block without any.
     pub fn block_text(&self, block: u32) -> Option<Cow<'a, str>> {
         self.chat.block_text(usize::try_from(block).ok()?)
+    }
+
+    /// Where a block stands; `None` beyond the last block.
+    pub fn place(&self, block: u32) -> Option<BlockPlace> {
+        self.chat.block_place(block)
+    }
+
+    /// The body as the backend gets it: without markers.
+    pub fn unmarked(&self) -> Cow<'a, [u8]> {
+        let forwarded = self.chat.forwarded(&Edits::default());
+        forwarded.map_or(Cow::Borrowed(self.body), Cow::Owned)
     }
 }

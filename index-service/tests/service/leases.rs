@@ -82,7 +82,7 @@ impl Edge {
                 let classified = running.classify(&request, body);
                 let who = principal(tenant);
                 self.leases
-                    .classified(&who, "demo", &classified, now_ms, now_ms);
+                    .classified(&request, &classified, now_ms, now_ms);
                 if succeeds && !classified.writes.is_empty() {
                     let commit = Commit {
                         principal: who,

@@ -1,7 +1,10 @@
 //! Leases: when a read is known without asking, and when it no longer is.
 
 use super::*;
-use crate::ledger::NewEntry;
+use crate::{
+    ledger::{Candidate, NewEntry},
+    wire::WIRE_VERSION,
+};
 
 const M5: Tier = Tier::FiveMinutes;
 const H1: Tier = Tier::OneHour;
@@ -54,7 +57,17 @@ impl Edge {
             ..Classified::default()
         };
         self.0
-            .classified(&who(), "m", &classified, asked_ms, asked_ms);
+            .classified(&request(9), &classified, asked_ms, asked_ms);
+    }
+
+    fn told_short(&mut self, n: u8, tokens: u64) {
+        let classified = Classified {
+            tokenizer_version: "v".into(),
+            epoch: "e".into(),
+            short_of_floor: Some(tokens),
+            ..Classified::default()
+        };
+        self.0.classified(&request(n), &classified, 0, 0);
     }
 
     fn classify(&mut self, at: &[u8], now_ms: u64) -> Option<Leased> {
@@ -83,6 +96,19 @@ impl Edge {
             ..CommitAnswer::default()
         };
         self.0.extended(&[Aged { at_ms, message }], &answer, now_ms);
+    }
+}
+
+fn request(deepest: u8) -> ClassifyRequest {
+    ClassifyRequest {
+        v: WIRE_VERSION,
+        principal: who(),
+        model: "m".into(),
+        breakpoints: vec![],
+        candidates: vec![Candidate {
+            block: 3,
+            hash: hash(deepest),
+        }],
     }
 }
 
@@ -128,6 +154,30 @@ fn the_scope_is_part_of_it() {
         ..model("v")
     };
     assert!(!classify(7, &other));
+}
+
+#[test]
+fn a_prefix_below_the_floor_is_known_until_the_floor_is_lowered() {
+    let mut edge = Edge::new();
+    edge.told_short(1, 90);
+    edge.0.confirm(1);
+    let mut classify = |floor, at: &[u8]| {
+        let model = ModelPolicy {
+            min_prefix_tokens: floor,
+            ..model("v")
+        };
+        let hashes: Vec<PrefixHash> = at.iter().copied().map(hash).collect();
+        edge.0.classify(&who(), &model, &hashes, 1)
+    };
+    let nothing = Leased {
+        split: Split::default(),
+        read: None,
+    };
+    assert_eq!(classify(91, &[1]), Some(nothing));
+    assert_eq!(classify(90, &[1]), None);
+    assert_eq!(classify(91, &[1, 2]), None, "only as the deepest");
+    edge.told("e", &[(1, M5, M5_MS)], 1);
+    assert_eq!(edge.read(&[1], 2), Some((101, false)), "a live entry wins");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn a_leased_breakpoint_is_a_read_without_a_callout_also_while_the_breaker_is_ope
     {
         let mut table = given.leases.borrow_mut();
         table.renew("e", NOW_MS);
-        table.classified(&asked.principal, "m", &classified, NOW_MS, NOW_MS);
+        table.classified(&asked, &classified, NOW_MS, NOW_MS);
     }
     let given = Given {
         callouts_allowed: false,

@@ -1,0 +1,97 @@
+//! The command line: what does not load is an error of the configuration; `count` explains a
+//! request.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::files::write;
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
+        .current_dir(dir)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn files_that_do_not_load_are_named_with_their_key() {
+    let dir = TempDir::new().unwrap();
+    write(&dir.path().join("model"));
+    let yaml = "models: [{model: m, tokenizer: {dir: model}}]";
+    std::fs::write(dir.path().join("c.yaml"), yaml).unwrap();
+    let good = run(dir.path(), &["check-config", "--config", "c.yaml"]);
+    assert_eq!(good.status.code(), Some(0));
+
+    let breakages = [
+        ("tokenizer.json", "{}", "model"),
+        (
+            "chat_template.jinja",
+            "{% for",
+            "chat template does not compile",
+        ),
+        ("tokenizer_config.json", "[", "tokenizer_config.json"),
+    ];
+    for (name, contents, reason) in breakages {
+        write(&dir.path().join("model"));
+        std::fs::write(dir.path().join("model").join(name), contents).unwrap();
+        for command in ["check-config", "serve"] {
+            let refused = run(dir.path(), &[command, "--config", "c.yaml"]);
+            let stderr = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(2), "{command} {name}: {stderr}");
+            let line = stderr.lines().last().unwrap();
+            assert!(
+                line.starts_with("prompt-cache-index: c.yaml: models[0].tokenizer: "),
+                "{stderr}"
+            );
+            assert!(line.contains(reason), "{stderr}");
+        }
+        std::fs::remove_dir_all(dir.path().join("model")).unwrap();
+    }
+    let missing = run(dir.path(), &["check-config", "--config", "c.yaml"]);
+    let stderr = String::from_utf8(missing.stderr).unwrap();
+    assert!(stderr.contains("tokenizer.json: "), "{stderr}");
+}
+
+#[test]
+fn count_shows_blocks_and_tokens() {
+    let dir = TempDir::new().unwrap();
+    write(&dir.path().join("model"));
+    let yaml = "models: [{model: m, tokenizer: {dir: model}, min_prefix_tokens: 5}]";
+    std::fs::write(dir.path().join("c.yaml"), yaml).unwrap();
+    let body = json!({"messages": [
+        {"role": "system", "content": "be brief", "cache_control": {"type": "ephemeral"}},
+        {"role": "user", "content": [
+            {"type": "text", "text": "one two three"},
+            {"type": "text", "text": "four", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+        ]},
+    ]});
+    std::fs::write(dir.path().join("r.json"), body.to_string()).unwrap();
+    let counted = run(
+        dir.path(),
+        &["count", "--config", "c.yaml", "--model", "m", "r.json"],
+    );
+    assert_eq!(counted.status.code(), Some(0), "{counted:?}");
+    let text = String::from_utf8(counted.stdout).unwrap();
+    let (table, rest) = text.split_once("\n\n").unwrap();
+    let expected = [
+        "block  where                   kind         tokens  prefix  marker",
+        "    0  messages[0].content     system text       4       4  5m, below 5: not written",
+        "    1  messages[1].content[0]  user text         6      10",
+        "    2  messages[1].content[1]  user text         1      11  1h",
+    ];
+    assert_eq!(table.lines().collect::<Vec<_>>(), expected);
+    assert!(rest.starts_with("whole prompt: 14 tokens"), "{rest}");
+    assert!(rest.contains("as the engine counts"), "{rest}");
+    // The prompt itself is not shown.
+    assert!(!text.contains("three"), "{text}");
+
+    let unknown = run(
+        dir.path(),
+        &["count", "--config", "c.yaml", "--model", "other", "r.json"],
+    );
+    assert_eq!(unknown.status.code(), Some(1));
+}

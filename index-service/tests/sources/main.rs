@@ -1,0 +1,14 @@
+//! Models with files of their own: from a directory, from a hub, changed while they are in use,
+//! and what `count` says about a request.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod command;
+mod directory;
+mod files;
+mod hub;
+mod hub_server;
