@@ -100,3 +100,14 @@ proptest! {
         prop_assert_eq!(texts(&compact(&tree)), texts(&other));
     }
 }
+
+#[test]
+fn a_part_is_told_as_it_came() {
+    let body = br#"{"tools":[{"a":1}],"messages":[{"content":"s"},{"content":[ {"type" : "image_url","cache_control":{}} ,"x",7],"tool_calls":[{"id":"1"}]},{}]}"#;
+    let request = scan(body).unwrap();
+    let parts: Vec<_> = (0..9).map(|block| request.part_json(block)).collect();
+    let mut expected = [None; 9];
+    expected[2] = Some(&br#"{"type" : "image_url","cache_control":{}}"#[..]);
+    assert_eq!(request.block_count(), 7);
+    assert_eq!(parts, expected);
+}

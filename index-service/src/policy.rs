@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use prompt_cache_core::wire::ModelPolicy;
 
 use crate::config::ModelConfig;
-use crate::tokens::TokenSource;
 use crate::tokens::source::{Loader, SourceConfig, SourceError, Stamp};
+use crate::tokens::{ImageTokens, TokenSource};
 
 /// First pause after a source that did not load; doubled after each further one.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Models {
             let loaded = if remote {
                 None
             } else {
-                let loaded = loader.load(&config.source);
+                let loaded = loader.load(&config.source, config.images);
                 Some(loaded.map_err(|error| ModelError { index, error })?)
             };
             slots.push(Slot {
@@ -127,20 +127,20 @@ impl Models {
     /// Loads what has changed and what did not load before. Requests go on with what they have.
     /// Blocking.
     pub fn refresh(&self) -> Refreshed {
-        let due: Vec<(usize, SourceConfig, Stamp)> = self.read(|slots| {
+        let due: Vec<(usize, SourceConfig, ImageTokens, Stamp)> = self.read(|slots| {
             let looked_at = slots.slots.iter().enumerate().filter_map(|(at, slot)| {
                 let stamp = Stamp::of(&slot.config.source);
                 let due = match &slot.retry {
                     Some(retry) => Instant::now() >= retry.at,
                     None => stamp != slot.stamp,
                 };
-                due.then(|| (at, slot.config.source.clone(), stamp))
+                due.then(|| (at, slot.config.source.clone(), slot.config.images, stamp))
             });
             looked_at.collect()
         });
         let mut refreshed = Refreshed::default();
-        for (at, config, stamp) in due {
-            let loaded = self.loader.load(&config);
+        for (at, config, images, stamp) in due {
+            let loaded = self.loader.load(&config, images);
             if let Ok(source) = &loaded {
                 source.warm_up();
             }

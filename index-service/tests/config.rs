@@ -12,8 +12,8 @@ use std::process::Command;
 
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_index::config::{Config, PrincipalsConfig, StoreConfig};
-use prompt_cache_index::tokens::Encoding;
 use prompt_cache_index::tokens::source::SourceConfig;
+use prompt_cache_index::tokens::{Encoding, ImageTokens, Tiles};
 
 const MODEL: &str = "models: [{model: m, encoding: o200k_base}]\n";
 
@@ -51,6 +51,28 @@ fn the_built_in_default_is_the_documented_one() {
         (demo.default_tier, demo.min_prefix_tokens),
         (Tier::FiveMinutes, 1024)
     );
+}
+
+#[test]
+fn images_count_by_the_model_s_rule() {
+    let images = |rule: &str| {
+        let text = format!("models: [{{model: m, encoding: o200k_base, image_tokens: {rule}}}]");
+        parse(&text).unwrap().models[0].images
+    };
+    assert_eq!(parse(MODEL).unwrap().models[0].images, ImageTokens::Ignore);
+    assert_eq!(images("ignore"), ImageTokens::Ignore);
+    assert_eq!(images("{fixed: 576}"), ImageTokens::Fixed(576));
+    assert_eq!(images("{tiles: {}}"), ImageTokens::Tiles(Tiles::default()));
+    let patches = Tiles {
+        tile_px: 28,
+        tokens_per_tile: 1,
+        base_tokens: 0,
+        long_side_px_max: 3584,
+        short_side_px_max: 3584,
+    };
+    let documented = "{tiles: {tile_px: 28, tokens_per_tile: 1, base_tokens: 0, \
+                      long_side_px_max: 3584, short_side_px_max: 3584}}";
+    assert_eq!(images(documented), ImageTokens::Tiles(patches));
 }
 
 #[test]
@@ -305,6 +327,36 @@ fn a_refusal_names_file_key_and_reason() {
             m("min_prefix_tokens: 4294967296"),
             "c.yaml: models[0].min_prefix_tokens: ",
             "more than an entry",
+        ),
+        (
+            m("image_tokens: guess"),
+            "c.yaml: models[0].image_tokens",
+            "unknown variant `guess`",
+        ),
+        (
+            m("image_tokens: {fixed: 100001}"),
+            "c.yaml: models[0].image_tokens.fixed: ",
+            "100001 is not between 0 and 100000",
+        ),
+        (
+            m("image_tokens: {fixed: -1}"),
+            "c.yaml: models[0].image_tokens",
+            "",
+        ),
+        (
+            m("image_tokens: {tiles: {tile_px: 0}}"),
+            "c.yaml: models[0].image_tokens.tiles.tile_px: ",
+            "0 is not between 1 and 100000",
+        ),
+        (
+            m("image_tokens: {tiles: {tile: 9}}"),
+            "c.yaml: models[0].image_tokens",
+            "unknown field `tile`",
+        ),
+        (
+            m("image_tokens: {tiles: {tile_px: 1}}"),
+            "c.yaml: models[0].image_tokens.tiles: ",
+            "an image could count more than 100000 tokens",
         ),
         (
             "models: [{model: m, encoding: p50k_base}]".into(),

@@ -203,6 +203,12 @@ impl<'b> ChatRequest<'b> {
     pub fn block_text(&self, block: usize) -> Option<Cow<'b, str>> {
         text::block_text(self, block)
     }
+
+    /// The JSON of a content part as the client sent it, a marker included. `None` for string
+    /// content and for blocks that are no parts.
+    pub fn part_json(&self, block: u32) -> Option<&'b [u8]> {
+        text::part_json(self, block)
+    }
 }
 
 #[cfg(test)]

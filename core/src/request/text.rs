@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     Opaque,
     canonical::Members,
-    chat::{ChatRequest, Message},
+    chat::{BlockPlace, ChatRequest, Message, block_place},
     json::{Reader, Span},
     prefix::{is_marker, is_part_marker},
 };
@@ -39,6 +39,16 @@ pub(super) fn block_text<'b>(request: &ChatRequest<'b>, block: usize) -> Option<
     } else {
         Cow::Owned(header + &text)
     })
+}
+
+/// See [`ChatRequest::part_json`].
+pub(super) fn part_json<'b>(request: &ChatRequest<'b>, block: u32) -> Option<&'b [u8]> {
+    let BlockPlace::Part { .. } = block_place(request, block)? else {
+        return None;
+    };
+    let at = (block as usize).checked_sub(request.tools.blocks.len())?;
+    let value = request.messages.blocks.get(at)?.value.of(request.body);
+    value.starts_with(b"{").then_some(value)
 }
 
 /// The texts of a message that belong to none of its parts.

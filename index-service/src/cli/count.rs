@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Failed, source_error};
 use crate::config::{Config, ModelConfig};
 use crate::tokens::source::{Loader, Place, SourceConfig};
-use crate::tokens::{Counts, Method, Prompt};
+use crate::tokens::{Counts, Image, ImageTokens, Method, Prompt};
 
 /// Largest request that is read.
 const BODY_BYTES_MAX: u64 = 64 << 20;
@@ -37,7 +37,7 @@ impl CountArgs {
             .clone()
             .find(|(_, model)| model.model == self.model)
             .ok_or_else(|| Failed::Other(format!("no model {:?} is configured", self.model)))?;
-        let source = Loader::default().load(&local(&model.source));
+        let source = Loader::default().load(&local(&model.source), model.images);
         let source = source.map_err(|error| source_error(&self.config, index, &error))?;
         let body = read(&self.request)
             .map_err(|error| Failed::Other(format!("{}: {error}", self.request.display())))?;
@@ -129,9 +129,36 @@ impl Table<'_> {
         if let Some(tokens) = self.counts.prompt {
             text += &format!("whole prompt: {tokens} tokens, the start of the answer included\n");
         }
+        text += &self.images(prompt);
         text += &format!("counted by:   {}\n", method(self.counts.method));
         text += &format!("tokenizer:    version {version}\n");
         text
+    }
+
+    /// A line about the images; nothing where there are none.
+    fn images(&self, prompt: &Prompt<'_>) -> String {
+        let rule = &self.model.images;
+        let parts =
+            (0u32..).map_while(|block| prompt.place(block).map(|_| prompt.part_json(block)));
+        let images: Vec<Image> = parts.flatten().filter_map(Image::of_part).collect();
+        if images.is_empty() {
+            return String::new();
+        }
+        let tokens: u64 = images.iter().map(|image| rule.of(image)).sum();
+        let unknown = images.iter().filter(|image| image.size_px.is_none());
+        let (name, unknown) = match rule {
+            ImageTokens::Ignore => ("ignore", 0),
+            ImageTokens::Fixed(_) => ("fixed", 0),
+            ImageTokens::Tiles(_) => ("tiles", unknown.count()),
+        };
+        let mut line = format!(
+            "images:       {}, {tokens} tokens of the above by image_tokens: {name}",
+            images.len()
+        );
+        if unknown > 0 {
+            line += &format!("; {unknown} of unknown size, counted as the smallest");
+        }
+        line + "\n"
     }
 
     fn marker(&self, block: u32, prefix: u64) -> String {

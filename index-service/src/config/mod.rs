@@ -23,6 +23,7 @@ pub use secret::Secret;
 pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, RedisConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
 
+use crate::tokens::ImageTokens;
 use crate::tokens::source::SourceConfig;
 
 /// A validated configuration.
@@ -78,6 +79,8 @@ pub struct ModelConfig {
     pub model: String,
     /// How its tokens are counted.
     pub source: SourceConfig,
+    /// What an image counts.
+    pub images: ImageTokens,
     /// The floor below which a prefix is not written.
     pub min_prefix_tokens: u64,
     /// Enabled tiers, at least one, no repeats.

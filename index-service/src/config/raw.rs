@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::store::RawStore;
 use super::{LogFormat, LogLevel};
-use crate::tokens::Encoding;
 use crate::tokens::template::ContentFormat;
+use crate::tokens::{Encoding, Tiles};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +47,8 @@ pub(super) struct RawModel {
     pub model: String,
     pub encoding: Option<Encoding>,
     pub tokenizer: Option<RawTokenizer>,
+    #[serde(default)]
+    pub image_tokens: RawImageTokens,
     #[serde(default = "default_min_prefix_tokens")]
     pub min_prefix_tokens: u64,
     #[serde(default = "default_tiers")]
@@ -69,6 +71,38 @@ pub(super) struct RawTokenizer {
     pub content_format: Option<ContentFormat>,
     #[serde(default)]
     pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawImageTokens {
+    #[default]
+    Ignore,
+    Fixed(u32),
+    Tiles(RawTiles),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTiles {
+    pub tile_px: u32,
+    pub tokens_per_tile: u32,
+    pub base_tokens: u32,
+    pub long_side_px_max: u32,
+    pub short_side_px_max: u32,
+}
+
+impl Default for RawTiles {
+    fn default() -> Self {
+        let tiles = Tiles::default();
+        Self {
+            tile_px: tiles.tile_px,
+            tokens_per_tile: tiles.tokens_per_tile,
+            base_tokens: tiles.base_tokens,
+            long_side_px_max: tiles.long_side_px_max,
+            short_side_px_max: tiles.short_side_px_max,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -187,6 +221,7 @@ impl Raw {
                 model: "demo".to_owned(),
                 encoding: Some(Encoding::O200kBase),
                 tokenizer: None,
+                image_tokens: RawImageTokens::Ignore,
                 min_prefix_tokens: default_min_prefix_tokens(),
                 tiers: default_tiers(),
                 default_tier: None,

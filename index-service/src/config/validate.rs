@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
-use super::raw::{Raw, RawDrift, RawLimits, RawModel, RawPrincipal, UnknownPrincipal};
+use super::raw::{
+    Raw, RawDrift, RawImageTokens, RawLimits, RawModel, RawPrincipal, UnknownPrincipal,
+};
 use super::source::source;
 use super::{
     AccountsConfig, AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig,
@@ -14,6 +16,7 @@ use super::{
 };
 use crate::accounts::AccountsFile;
 use crate::http::limits::MODEL_NAME_BYTES_MAX;
+use crate::tokens::{ImageTokens, Tiles};
 
 /// Models one service may serve: each is a set of metric labels.
 const MODELS_MAX: usize = 1000;
@@ -174,15 +177,54 @@ fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> 
         }
         let default_tier = default_tier(&model, &key)?;
         let source = source(&mut model, path).map_err(|(field, reason)| (key(field), reason))?;
+        let images = images(&model.image_tokens)
+            .map_err(|(field, reason)| (key(&format!("image_tokens.{field}")), reason))?;
         models.push(ModelConfig {
             model: model.model,
             source,
+            images,
             min_prefix_tokens: model.min_prefix_tokens,
             tiers: model.tiers,
             default_tier,
         });
     }
     Ok(models)
+}
+
+/// What an image may count at most, or have as a side: an entry holds 32 bits of tokens.
+const IMAGE_MAX: u64 = 100_000;
+
+fn images(raw: &RawImageTokens) -> Result<ImageTokens, Invalid> {
+    let tiles = match raw {
+        RawImageTokens::Ignore => return Ok(ImageTokens::Ignore),
+        RawImageTokens::Fixed(tokens) => {
+            between("fixed", u64::from(*tokens), 0, IMAGE_MAX)?;
+            return Ok(ImageTokens::Fixed(*tokens));
+        }
+        RawImageTokens::Tiles(tiles) => tiles,
+    };
+    let bounds = [
+        ("tiles.tile_px", tiles.tile_px, 1),
+        ("tiles.tokens_per_tile", tiles.tokens_per_tile, 0),
+        ("tiles.base_tokens", tiles.base_tokens, 0),
+        ("tiles.long_side_px_max", tiles.long_side_px_max, 1),
+        ("tiles.short_side_px_max", tiles.short_side_px_max, 1),
+    ];
+    for (key, value, least) in bounds {
+        between(key, u64::from(value), least, IMAGE_MAX)?;
+    }
+    let tiles = Tiles {
+        tile_px: tiles.tile_px,
+        tokens_per_tile: tiles.tokens_per_tile,
+        base_tokens: tiles.base_tokens,
+        long_side_px_max: tiles.long_side_px_max,
+        short_side_px_max: tiles.short_side_px_max,
+    };
+    if tiles.most() > IMAGE_MAX {
+        let reason = format!("an image could count more than {IMAGE_MAX} tokens");
+        return Err(invalid("tiles", reason));
+    }
+    Ok(ImageTokens::Tiles(tiles))
 }
 
 fn default_tier(model: &RawModel, key: &dyn Fn(&str) -> String) -> Result<Tier, Invalid> {

@@ -5,6 +5,7 @@
 
 mod chat;
 mod encodings;
+mod images;
 pub mod memory;
 pub mod pool;
 mod prompt;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use crate::metrics::CountMethod as Method;
 pub use chat::{Chat, Templates};
 pub use encodings::Encoding;
+pub use images::{Image, ImageTokens, Tiles};
 pub use prompt::{BadPrompt, Prompt};
 
 /// A boundary with the tokens of the prefix that ends there.

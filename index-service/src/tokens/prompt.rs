@@ -42,6 +42,11 @@ impl<'a> Prompt<'a> {
         self.chat.block_place(block)
     }
 
+    /// The JSON of a content part; `None` for string content and for blocks that are no parts.
+    pub fn part_json(&self, block: u32) -> Option<&'a [u8]> {
+        self.chat.part_json(block)
+    }
+
     /// The body as the backend gets it: without markers.
     pub fn unmarked(&self) -> Cow<'a, [u8]> {
         let forwarded = self.chat.forwarded(&Edits::default());

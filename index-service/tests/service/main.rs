@@ -15,5 +15,8 @@ mod faults;
 mod harness;
 mod http;
 mod leases;
+#[path = "../sources/files.rs"]
+mod model_files;
+mod reload;
 mod simulation;
 mod worked_examples;

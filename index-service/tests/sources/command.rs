@@ -95,3 +95,55 @@ fn count_shows_blocks_and_tokens() {
     );
     assert_eq!(unknown.status.code(), Some(1));
 }
+
+#[test]
+fn count_shows_what_images_count() {
+    let dir = TempDir::new().unwrap();
+    write(&dir.path().join("model"));
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    // The head of a GIF of 600 by 300 pixels.
+    let gif = "data:image/gif;base64,R0lGODlhWAIsAQAAAAAAAAAAAA==";
+    let body = json!({"messages": [{"role": "user", "content": [
+        {"type": "text", "text": "one two"}, image(gif), image("https://example.org/x.png"),
+    ]}]});
+    std::fs::write(dir.path().join("r.json"), body.to_string()).unwrap();
+    let table = [
+        (
+            "ignore",
+            "0 tokens of the above by image_tokens: ignore",
+            [4, 4, 4],
+        ),
+        (
+            "{fixed: 7}",
+            "14 tokens of the above by image_tokens: fixed",
+            [4, 11, 18],
+        ),
+        (
+            "{tiles: {}}",
+            "680 tokens of the above by image_tokens: tiles; 1 of unknown size, counted as the \
+             smallest",
+            [4, 429, 684],
+        ),
+    ];
+    for (rule, line, prefixes) in table {
+        let yaml =
+            format!("models: [{{model: m, tokenizer: {{dir: model}}, image_tokens: {rule}}}]");
+        std::fs::write(dir.path().join("c.yaml"), yaml).unwrap();
+        let counted = run(
+            dir.path(),
+            &["count", "--config", "c.yaml", "--model", "m", "r.json"],
+        );
+        let text = String::from_utf8(counted.stdout).unwrap();
+        assert!(
+            text.contains(&format!("images:       2, {line}\n")),
+            "{text}"
+        );
+        let shown: Vec<u64> = text
+            .lines()
+            .skip(1)
+            .take(3)
+            .map(|row| row.split_whitespace().nth(5).unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(shown, prefixes, "{text}");
+    }
+}

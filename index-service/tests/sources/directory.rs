@@ -7,7 +7,8 @@ use prompt_cache_index::tokens::{Counted, Method, Prompt, TokenSource};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::files::{TEMPLATE, models, write};
+use crate::files::{TEMPLATE, write};
+use crate::models;
 
 const YAML: &str = "models: [{model: m, tokenizer: {dir: model}}]";
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use prompt_cache_index::config::{Config, ModelConfig};
 use serde_json::json;
 
 /// ChatML; a word is a token and so is each of the two markers.
@@ -40,9 +39,4 @@ pub fn write(dir: &Path) {
     for (name, contents) in files() {
         std::fs::write(dir.join(name), contents).unwrap();
     }
-}
-
-/// The models of a configuration in `dir`.
-pub fn models(dir: &Path, yaml: &str) -> Vec<ModelConfig> {
-    Config::parse(yaml, &dir.join("index.yaml")).unwrap().models
 }

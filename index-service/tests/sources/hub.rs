@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use prompt_cache_index::policy::{Models, Refreshed};
+use prompt_cache_index::tokens::ImageTokens;
 use tempfile::TempDir;
 
-use crate::files::{files, models};
+use crate::files::files;
 use crate::hub_server::{COMMIT, HubServer, REPOSITORY};
+use crate::models;
 
 const LOADED: Refreshed = Refreshed {
     loaded: 1,
@@ -26,7 +28,8 @@ fn from_hub(dir: &Path, rest: &str) -> Models {
 fn refusal(dir: &Path, rest: &str) -> String {
     let yaml = format!("models: [{{model: m, tokenizer: {{hub: {REPOSITORY}, {rest}}}}}]");
     let config = &models(dir, &yaml)[0].source;
-    let loaded = prompt_cache_index::tokens::source::Loader::default().load(config);
+    let loaded =
+        prompt_cache_index::tokens::source::Loader::default().load(config, ImageTokens::Ignore);
     loaded.map(|_| ()).unwrap_err().to_string()
 }
 

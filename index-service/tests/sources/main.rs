@@ -12,3 +12,12 @@ mod directory;
 mod files;
 mod hub;
 mod hub_server;
+
+use std::path::Path;
+
+use prompt_cache_index::config::{Config, ModelConfig};
+
+/// The models of a configuration in `dir`.
+pub fn models(dir: &Path, yaml: &str) -> Vec<ModelConfig> {
+    Config::parse(yaml, &dir.join("index.yaml")).unwrap().models
+}

@@ -77,6 +77,19 @@ fn counts_are_those_of_the_library_at_every_offset() {
     });
 }
 
+/// A prefix that ends among trailing spaces would hold a token that is not whole.
+#[test]
+fn a_post_processor_that_trims_offsets_moves_no_count() {
+    let trained = trained::trimming();
+    let encoding = trained.engine.encode(CORPUS[0], false).unwrap();
+    let trimmed: Vec<usize> = encoding.get_offsets().iter().map(|(_, end)| *end).collect();
+    assert_ne!(trimmed, ends_of(&trained, CORPUS[0]), "this one does trim");
+    let tokenizer = load(&trained);
+    for text in CORPUS {
+        check(&trained, &tokenizer, text);
+    }
+}
+
 #[test]
 fn a_long_chat_is_cut_into_parts_without_a_trace() {
     // Far over the size of a part, so that it is cut many times.

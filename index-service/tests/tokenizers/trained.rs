@@ -87,7 +87,20 @@ pub fn byte_level() -> Trained {
     finish("byte-level BPE", engine, trainer)
 }
 
-/// The same behind a Unicode normalizer.
+/// Words are no limit to its tokens, so that some end in spaces, which its post-processor trims.
+pub fn trimming() -> Trained {
+    let mut engine = Tokenizer::new(BPE::default());
+    engine.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
+    engine.with_post_processor(Some(ByteLevel::new(false, true, false)));
+    let trainer = BpeTrainer::builder()
+        .show_progress(false)
+        .vocab_size(600)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .build();
+    finish("byte-level BPE without words", engine, trainer)
+}
+
+/// GPT-like behind a Unicode normalizer.
 fn byte_level_nfc() -> Trained {
     let mut engine = Tokenizer::new(BPE::default());
     engine.with_normalizer(Some(NFC)).unwrap();
@@ -97,7 +110,7 @@ fn byte_level_nfc() -> Trained {
         .vocab_size(500)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    finish("byte-level BPE, NFC, no pattern", engine, trainer)
+    finish("byte-level BPE, NFC", engine, trainer)
 }
 
 /// Llama-2-like: no pre-tokenizer at all, unknown characters as bytes.

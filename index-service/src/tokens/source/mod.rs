@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::chat::{Chat, Templates};
 use super::template::{ChatTemplate, ContentFormat};
 use super::tokenizer::{HuggingFace, Tokenizer};
-use super::{Encoding, TokenSource};
+use super::{Encoding, ImageTokens, TokenSource};
 use files::Files;
 
 pub use watch::Stamp;
@@ -111,16 +111,24 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads a source. Blocking: a second for a large vocabulary, and the time of a download for
-    /// one that is not in the cache yet.
+    /// Loads a source that counts images by that rule. Blocking: a second for a large vocabulary,
+    /// and the time of a download for one that is not in the cache yet.
     ///
     /// # Errors
     /// With the file or address and the reason.
-    pub fn load(&self, config: &SourceConfig) -> Result<Arc<dyn TokenSource>, SourceError> {
-        let config = match config {
-            SourceConfig::Encoding(encoding) => return Ok(super::builtin(*encoding)),
-            SourceConfig::Files(config) => config,
+    pub fn load(
+        &self,
+        config: &SourceConfig,
+        images: ImageTokens,
+    ) -> Result<Arc<dyn TokenSource>, SourceError> {
+        let source = match config {
+            SourceConfig::Encoding(encoding) => super::builtin(*encoding),
+            SourceConfig::Files(config) => self.files(config)?,
         };
+        Ok(images.over(source))
+    }
+
+    fn files(&self, config: &FilesConfig) -> Result<Arc<dyn TokenSource>, SourceError> {
         let dir = match &config.place {
             Place::Dir(dir) => dir.clone(),
             Place::Hub(hub) => hub::fetch(hub)?,
