@@ -100,10 +100,12 @@ bench-core: build _bench _envoy
 bench: build _bench _envoy
     @BENCH_PLOT=${BENCH_PLOT-docs/benchmarks.svg} exec taskset --cpu-list {{ bench_load_core }} dist/bench system
 
-# The index service with ledgers of 10 thousand, 1 million and 10 million entries (see docs/benchmarks.md)
+# The index service with ledgers of 10 thousand, 1 million and 10 million entries, on all stores (see docs/benchmarks.md)
 bench-index:
     cargo build --locked --release --package prompt-cache-index
-    @exec taskset --cpu-list {{ bench_load_core }} cargo bench --locked --package prompt-cache-index --bench index
+    cargo build --locked --quiet --package prompt-cache-test-servers
+    @servers='tests/servers/run {{ target }}/debug/with-stores'; test "${BENCH_STORES:-}" != embedded || servers=; \
+        exec taskset --cpu-list {{ bench_load_core }} $servers cargo bench --locked --package prompt-cache-index --bench index
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test

@@ -15,6 +15,7 @@ use prompt_cache_index::policy::Models;
 use prompt_cache_index::store::{BATCH_ENTRIES_MAX, ScopeInfo, Write};
 
 use crate::client::post;
+use crate::kind::StoreKind;
 use crate::setting;
 
 /// Credentials that share a ledger.
@@ -29,21 +30,6 @@ const REQUESTS: u64 = 10_000;
 const BATCHES_AT_ONCE: usize = 48;
 const DAY_MS: u64 = 86_400_000;
 
-/// A kind of store to measure.
-pub struct StoreKind {
-    pub name: &'static str,
-    /// The value of the configuration's `store`, `{dir}` being a fresh folder.
-    yaml: String,
-}
-
-/// The embedded one, and what the environment offers.
-pub fn stores() -> Vec<StoreKind> {
-    vec![StoreKind {
-        name: "embedded",
-        yaml: "{embedded: {data_dir: \"{dir}\"}}".to_owned(),
-    }]
-}
-
 /// A filled ledger and the configuration of a service for it.
 pub struct Ledger {
     pub config: PathBuf,
@@ -53,14 +39,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn fill(store: &StoreKind, entries: u64) -> Self {
+    pub fn fill(store: StoreKind, entries: u64) -> Self {
         let root = setting("BENCH_DIR", std::env::temp_dir().to_str().unwrap());
         let dir = tempfile::tempdir_in(root).unwrap();
         let config = dir.path().join("index.yaml");
         let data = dir.path().join("data");
         let yaml = format!(
             "listen: 127.0.0.1:0\nmodels: [{{model: demo, encoding: o200k_base}}]\nstore: {}\n",
-            store.yaml.replace("{dir}", data.to_str().unwrap())
+            store.yaml(&data, entries)
         );
         std::fs::write(&config, yaml).unwrap();
         let loaded = Config::load(&config).unwrap();

@@ -2,7 +2,9 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
+//! | `BENCH_STORES` | `embedded postgres redis` | kinds of stores; the servers come with the recipe |
 //! | `BENCH_ENTRIES` | `10000 1000000 10000000` | live entries of each ledger |
+//! | `BENCH_SERVER_ENTRIES_MAX` | 1000000 | the same on PostgreSQL and Redis, at most |
 //! | `BENCH_ROUNDS` | 5 | how often each route is measured |
 //! | `BENCH_SECONDS` | 1 | duration of one measurement |
 //! | `BENCH_SERVICE_CORE` | 0 | the core of the service |
@@ -16,12 +18,14 @@
 )]
 
 mod client;
+mod kind;
 mod ledger;
 mod service;
 
 use std::time::Duration;
 
 use client::{Load, Measured};
+use kind::StoreKind;
 use ledger::Ledger;
 use service::Service;
 
@@ -32,25 +36,32 @@ fn main() {
     if std::env::args().any(|arg| arg == "--list") {
         return;
     }
+    let stores = setting("BENCH_STORES", "embedded postgres redis");
     let sizes = setting("BENCH_ENTRIES", "10000 1000000 10000000");
     let rounds: usize = setting("BENCH_ROUNDS", "5").parse().unwrap();
     let seconds: f64 = setting("BENCH_SECONDS", "1").parse().unwrap();
     let time = Duration::from_secs_f64(seconds);
     println!(
         "| store | entries | classify/s | per core/s | healthz per core/s | ratio | half load p50, p99 \
-         | commits/s, 1 and 64 a batch | RSS | on disk | bytes per record |"
+         | commits/s, 1 and 64 a batch | RSS | size | bytes per entry |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-    for store in ledger::stores() {
-        for entries in sizes.split_whitespace() {
-            measure(&store, entries.parse().unwrap(), rounds, time);
+    let is_asked = |store: &StoreKind| stores.split_whitespace().any(|name| name == store.name());
+    for store in StoreKind::ALL.into_iter().filter(is_asked) {
+        let sizes = sizes.split_whitespace().map(|size| size.parse().unwrap());
+        for entries in sizes.filter(|entries| *entries <= store.entries_max()) {
+            measure(store, entries, rounds, time);
         }
     }
 }
 
-fn measure(store: &ledger::StoreKind, entries: u64, rounds: usize, time: Duration) {
+fn measure(store: StoreKind, entries: u64, rounds: usize, time: Duration) {
+    let before = store.bytes_before();
     let ledger = Ledger::fill(store, entries);
+    store.settle(entries);
     let service = Service::start(&ledger.config);
+    let bytes = store.bytes(&service, before);
+    let per_entry = bytes / entries as f64;
     let classify = Load::new(service.addr(), ledger.classifications());
     let health = Load::new(service.addr(), vec![client::get("/healthz")]);
     // Every request once, so that each variant runs with what it needs in memory.
@@ -79,12 +90,10 @@ fn measure(store: &ledger::StoreKind, entries: u64, rounds: usize, time: Duratio
     let resident = service.resident_bytes();
     let one = Load::new(service.addr(), ledger.commits(1)).run(&service, time, None);
     let many = Load::new(service.addr(), ledger.commits(64)).run(&service, time, None);
-    let disk = service.metric("prompt_cache_index_store_bytes");
-    let held = service.metric("prompt_cache_index_entries").max(1.0);
     println!(
         "| {} | {entries} | {rate:.0} | {:.0} | {:.0} | {ratio:.2} | {:.0} µs, {:.0} µs | {:.0}, {:.0} \
          | {} MiB | {:.0} MiB | {:.0} ({:.2} ×) |",
-        store.name,
+        store.name(),
         median(classified.iter().map(Measured::per_core)),
         median(probed.iter().map(Measured::per_core)),
         median(half.iter().map(|m| m.latency_us(0.5))),
@@ -92,9 +101,9 @@ fn measure(store: &ledger::StoreKind, entries: u64, rounds: usize, time: Duratio
         one.rate(),
         many.rate() * 64.0,
         resident >> 20,
-        disk / f64::from(1 << 20),
-        disk / held,
-        disk / held / RECORD_BYTES as f64,
+        bytes / f64::from(1 << 20),
+        per_entry,
+        per_entry / RECORD_BYTES as f64,
     );
 }
 

@@ -11,6 +11,9 @@ pub const fn tier_code(tier: Tier) -> u8 {
     }
 }
 
+/// The highest number of a tier that this version knows.
+pub const TIER_CODE_MAX: u8 = tier_code(Tier::Day);
+
 /// The tier of a number; `None` for one that this version does not know.
 pub const fn tier_of(code: u8) -> Option<Tier> {
     match code {
@@ -33,6 +36,7 @@ mod tests {
         for tier in Tier::ALL {
             assert_eq!(tier_of(tier_code(tier)), Some(tier));
         }
+        assert_eq!(tier_of(TIER_CODE_MAX + 1), None);
         assert_eq!(tier_of(9), None);
     }
 }

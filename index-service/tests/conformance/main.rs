@@ -59,6 +59,8 @@ macro_rules! conformance_of_all {
                 a_refresh_of_nothing_creates_nothing,
                 eighty_candidates_with_holes,
                 the_largest_count_survives,
+                counts_beyond_u32_are_refused,
+                refreshes_are_debounced,
                 a_registered_scope_is_listed,
                 a_purge_removes_its_scopes_and_only_those,
                 the_epoch_changes_with_every_purge_and_nothing_else,

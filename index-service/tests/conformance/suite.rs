@@ -9,12 +9,16 @@ use prompt_cache_core::ledger::{
     look_back,
 };
 use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_index::metrics::Metrics;
+use prompt_cache_index::refresh::RefreshQueue;
 use prompt_cache_index::store::{
     BATCH_ENTRIES_MAX, Cursor, Refresh, Scope, ScopeInfo, Store, Write,
 };
+use prompt_cache_index::transfer::{self, TransferError};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
+use serde_json::json;
 
 type AnyStore = Arc<dyn Store>;
 
@@ -376,6 +380,73 @@ pub async fn the_largest_count_survives(store: AnyStore) {
         get(&store, 1, 1, NOW).await,
         live(u32::MAX, Tier::Day, NOW + 1000)
     );
+}
+
+/// A count is 32 bits wide from the wire to the store: the way in that a wider one could take
+/// says no, and the store is as it was.
+pub async fn counts_beyond_u32_are_refused(store: AnyStore) {
+    let import = |tokens: u64| {
+        let number = u128::from_be_bytes(*info(1, "m").scope().as_bytes());
+        let (hash, scope) = (hash(1).to_string(), format!("{number:032x}"));
+        let entry = json!({"scope": scope, "hash": hash, "tokens": tokens, "tier": "5m",
+            "expires_at_ms": NOW + 1000});
+        let scope = json!({"account": Fingerprint::new([1; 32]), "model": "m",
+            "tokenizer_version": "version"});
+        let lines = [
+            json!({"ledger": 1}),
+            scope,
+            entry,
+            json!({"scopes": 1, "entries": 1}),
+        ];
+        lines.map(|line| format!("{line}\n")).concat()
+    };
+    let beyond = import(u64::from(u32::MAX) + 1);
+    let refused = transfer::import(&*store, NOW, beyond.as_bytes()).await;
+    assert!(
+        matches!(refused, Err(TransferError::Line { line: 3, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(entries(&store).await, 0);
+    let largest = import(u32::MAX.into());
+    let moved = transfer::import(&*store, NOW, largest.as_bytes()).await;
+    assert_eq!(moved.unwrap().entries, 1);
+    let scope = info(1, "m").scope();
+    let found = store.look_up(&scope, &[hash(1)], NOW).await.unwrap();
+    assert_eq!(found, [live(u32::MAX, M5, NOW + 1000)]);
+}
+
+/// Reads that come one after the other: none that gains too little is written, and those of an
+/// entry that wait together are one.
+pub async fn refreshes_are_debounced(store: AnyStore) {
+    const WINDOW_MS: u64 = 300_000;
+    let expires_at_ms = NOW + WINDOW_MS;
+    store
+        .write(vec![write(1, 1, 5, M5, expires_at_ms)], NOW)
+        .await
+        .unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let queue = RefreshQueue::start(Arc::clone(&store), 60_000, Arc::clone(&metrics));
+    let stored = live(5, M5, expires_at_ms).unwrap();
+    let read = |after_ms: u64| queue.push(scope(1), &[(hash(1), stored)], NOW + after_ms);
+    let counted = |outcome: &str| {
+        let start = format!("prompt_cache_index_refreshes_total{{outcome=\"{outcome}\"}} ");
+        let text = metrics.render().unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(&start));
+        value.map_or(0, |value| value.parse::<u64>().unwrap())
+    };
+    for after_ms in [0, 1, WINDOW_MS / 100 - 1] {
+        read(after_ms);
+    }
+    queue.flush().await;
+    assert_eq!((counted("skipped"), counted("written")), (3, 0));
+    assert_eq!(get(&store, 1, 1, NOW).await, Some(stored));
+    for after_ms in 0..100 {
+        read(WINDOW_MS / 100 + after_ms);
+    }
+    queue.flush().await;
+    assert_eq!((counted("skipped"), counted("written")), (3, 1));
+    let latest = NOW + WINDOW_MS / 100 + 99 + WINDOW_MS;
+    assert_eq!(get(&store, 1, 1, NOW).await, live(5, M5, latest));
 }
 
 pub async fn a_sweep_removes_the_expired_and_only_those(store: AnyStore) {

@@ -9,7 +9,8 @@ use crate::harness::{Process, agent, commit};
 
 /// Limit of the ledger file in blocks of 512 bytes.
 const BLOCKS: u32 = 4 << 11;
-const ENTRIES_PER_COMMIT: u64 = 200;
+/// Sizes of commits: where a large one does not fit any more, smaller ones may.
+const ENTRIES_PER_COMMIT: [u64; 3] = [200, 20, 1];
 
 fn is_ready(process: &Process) -> bool {
     let url = format!("http://{}/readyz", process.addr);
@@ -33,19 +34,22 @@ fn a_full_disk_is_503_and_heals_without_losing_what_was_acknowledged() {
     let version = policy["models"][0]["tokenizer_version"].as_str().unwrap();
     let url = format!("http://{}/v1/commit", process.addr);
     let mut next = 0;
-    let refused = loop {
-        let body = commit(version, next, ENTRIES_PER_COMMIT);
-        let mut response = agent().post(&url).send(body).unwrap();
-        if response.status() != 200 {
-            let body = response.body_mut().read_to_string().unwrap();
-            break (response.status().as_u16(), body);
-        }
-        next += ENTRIES_PER_COMMIT;
-        assert!(next < 1_000_000, "the limit has no effect");
-    };
-    assert_eq!(refused.0, 503);
-    assert!(refused.1.contains("store_unavailable"), "{}", refused.1);
-    assert!(next > 0);
+    for count in ENTRIES_PER_COMMIT {
+        let refused = loop {
+            let body = commit(version, next, count);
+            let mut response = agent().post(&url).send(body).unwrap();
+            if response.status() != 200 {
+                let body = response.body_mut().read_to_string().unwrap();
+                break (response.status().as_u16(), body);
+            }
+            next += count;
+            assert!(next < 1_000_000, "the limit has no effect");
+        };
+        assert_eq!(refused.0, 503);
+        assert!(refused.1.contains("store_unavailable"), "{}", refused.1);
+        assert!(next > 0);
+        assert!(!is_ready(&process), "{count} entries do not fit");
+    }
     let pid = process.child.id().to_string();
     let raised = Command::new("prlimit")
         .args(["--pid", &pid, "--fsize=unlimited:"])
@@ -56,9 +60,9 @@ fn a_full_disk_is_503_and_heals_without_losing_what_was_acknowledged() {
     while !is_ready(&process) {
         assert!(Instant::now() < deadline, "it does not heal");
     }
-    let body = commit(version, next, ENTRIES_PER_COMMIT);
+    let body = commit(version, next, 200);
     assert_eq!(agent().post(&url).send(body).unwrap().status(), 200);
-    for n in (0..next + ENTRIES_PER_COMMIT).step_by(97) {
+    for n in (0..next + 200).step_by(97) {
         assert_eq!(process.reads(n), n + 1);
     }
 }

@@ -201,6 +201,59 @@ fn slow_then_silent_then_back<S: Server>() {
     assert_eq!(caller.classify(3), (200, 4));
 }
 
+/// Everything that holds a connection is stuck, and more comes.
+#[test]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
+fn an_exhausted_pool_fails_in_time_and_heals() {
+    let server = Postgres::start();
+    let store = format!(
+        "{{postgres: {{url: '{}', schema: ledger, connections_max: 2, acquire_timeout_ms: 100, \
+         connect_timeout_ms: 500, operation_timeout_ms: 3000}}}}",
+        server.url()
+    );
+    let service = Service::start(&store);
+    let caller = service.caller();
+    caller.await_ready(200);
+    let version = caller.tokenizer_version();
+    expect_service(&caller, &version, 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let locker = runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let lock = "BEGIN; LOCK TABLE ledger.entries";
+        client.batch_execute(lock).await.unwrap();
+        client
+    });
+    let stop = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                let (caller, stop) = (service.caller(), &stop);
+                scope.spawn(move || {
+                    let mut refused = 0;
+                    while !stop.load(Ordering::SeqCst) {
+                        let start = Instant::now();
+                        assert_eq!(caller.classify(1).0, 503);
+                        assert!(start.elapsed() < ANSWER_MAX, "{:?}", start.elapsed());
+                        refused += 1;
+                    }
+                    refused
+                })
+            })
+            .collect();
+        caller.await_ready(503);
+        stop.store(true, Ordering::SeqCst);
+        callers.into_iter().map(|c| c.join().unwrap()).sum::<u32>()
+    });
+    assert!(refused >= 8, "{refused}");
+    assert!(service.log().contains("queue is full"), "the pool was it");
+    runtime.block_on(locker.batch_execute("ROLLBACK")).unwrap();
+    expect_service(&caller, &version, 2);
+    assert_eq!(caller.classify(1), (200, 2));
+}
+
 macro_rules! faults {
     ($($module:ident: $server:ty),+ $(,)?) => {$(
         mod $module {

@@ -220,6 +220,42 @@ async fn tls_is_verified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a PostgreSQL server: ./just test-stores"]
+async fn a_full_disk_is_an_error_and_loses_nothing_acknowledged() {
+    const BATCH: u32 = 4096;
+    let server = prompt_cache_test_servers::postgres::Postgres::start();
+    server.limit_files(&(20 << 20).to_string());
+    let ledger = store("ledger", &server.url(), PATIENT);
+    let batch = |n: u32| (n..n + BATCH).map(|n| write(1, n, 300_000)).collect();
+    let mut acknowledged = 0;
+    let error = loop {
+        match ledger.write(batch(acknowledged), NOW).await {
+            Ok(()) => acknowledged += BATCH,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1_000_000, "the limit has no effect");
+    };
+    assert!(
+        error.to_string().contains("could not extend file"),
+        "{error}"
+    );
+    assert!(acknowledged > 0);
+    let count = async || {
+        let mut count = 0;
+        for first in (0..acknowledged + BATCH).step_by(64) {
+            let hashes: Vec<_> = (first..first + 64).map(hash).collect();
+            let found = ledger.look_up(&scope(1), &hashes, NOW).await.unwrap();
+            count += found.iter().flatten().count();
+        }
+        count
+    };
+    assert_eq!(count().await, acknowledged as usize, "all or nothing");
+    server.limit_files("unlimited");
+    ledger.write(batch(acknowledged), NOW).await.unwrap();
+    assert_eq!(count().await, (acknowledged + BATCH) as usize);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
 async fn a_sweep_goes_around_what_is_locked() {
     let schema = fresh_name();
     let ledger = store(&schema, &url(), PATIENT);

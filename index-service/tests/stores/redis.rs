@@ -19,15 +19,20 @@ fn store(url: &str, prefix: &str) -> Arc<dyn Store> {
 /// What an entry outlives its expiry by.
 const GRACE_MS: i64 = 60_000;
 
-async fn native_lives(url: &str, prefix: &str) -> Vec<i64> {
+/// A connection of the test's own, and the keys of the entries.
+async fn keys(url: &str, prefix: &str) -> (redis::aio::MultiplexedConnection, Vec<Vec<u8>>) {
     let client = redis::Client::open(url).unwrap();
     let mut link = client.get_multiplexed_async_connection().await.unwrap();
-    let pattern = format!("{prefix}:{{*");
-    let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
-        .arg(pattern)
+    let keys = redis::cmd("KEYS")
+        .arg(format!("{prefix}:{{*"))
         .query_async(&mut link)
         .await
         .unwrap();
+    (link, keys)
+}
+
+async fn native_lives(url: &str, prefix: &str) -> Vec<i64> {
+    let (mut link, keys) = keys(url, prefix).await;
     let mut lives = Vec::new();
     for key in keys {
         lives.push(
@@ -74,6 +79,35 @@ async fn redis_removes_an_entry_a_while_after_its_life_by_its_own_clock() {
     ledger.write(vec![late], back).await.unwrap();
     let lives = native_lives(&url, &prefix).await;
     assert!(is_about(&lives, 300_000), "{lives:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server: ./just test-stores"]
+async fn a_value_of_an_unknown_form_is_no_entry() {
+    let url = std::env::var("TEST_REDIS_URL").expect("./just test-stores sets it");
+    let prefix = fresh_name();
+    let ledger = store(&url, &prefix);
+    ledger.write(vec![write(1, 1, 300_000)], NOW).await.unwrap();
+    let (mut link, found) = keys(&url, &prefix).await;
+    let [key] = &found[..] else {
+        panic!("{found:?}")
+    };
+    let get = redis::cmd("GET").arg(key).clone();
+    let known: Vec<u8> = get.query_async(&mut link).await.unwrap();
+    let longer = [&known[..], &[0]].concat();
+    let another_tier = [&known[..12], &[9]].concat();
+    for unknown in [b"", &known[..5], &known[..12], &longer, &another_tier] {
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(unknown);
+        set.exec_async(&mut link).await.unwrap();
+        assert_eq!(tokens(&ledger, 1, 1).await, None, "{unknown:?}");
+        ledger.refresh(vec![refresh(1, 1, 600_000)]).await.unwrap();
+        let left: Vec<u8> = get.query_async(&mut link).await.unwrap();
+        assert_eq!(left, unknown, "a refresh leaves it alone");
+        ledger.write(vec![write(1, 1, 300_000)], NOW).await.unwrap();
+        let written: Vec<u8> = get.query_async(&mut link).await.unwrap();
+        assert_eq!(written, known, "a write replaces {unknown:?}");
+    }
 }
 
 #[tokio::test]

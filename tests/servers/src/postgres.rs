@@ -147,6 +147,13 @@ impl Postgres {
         answers.map(|()| self.process = Some(process))
     }
 
+    /// See [`Process::limit_files`]. The server's own log files of 16 MiB each must fit.
+    pub fn limit_files(&self, bytes: &str) {
+        if let Some(process) = &self.process {
+            process.limit_files(self.user.as_ref(), bytes);
+        }
+    }
+
     /// `kill -9` of the server's first process; the others follow it by themselves.
     pub fn kill(&mut self) {
         self.process = None;

@@ -46,6 +46,25 @@ impl Process {
         }
     }
 
+    /// Limits the size of the files that it and its children write, as a full disk would: bytes,
+    /// or `unlimited`. `user` is the one that it runs as.
+    ///
+    /// # Panics
+    /// When `prlimit` is not installed, or not allowed.
+    pub fn limit_files(&self, user: Option<&User>, bytes: &str) {
+        let own = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let children = children.unwrap_or_else(|error| panic!("{error}"));
+        let all = std::iter::once(own.to_string()).chain(children.split(' ').map(str::to_owned));
+        for pid in all.filter(|pid| !pid.is_empty()) {
+            // A child may have ended by itself.
+            let _ = command(user, Path::new("prlimit"))
+                .args(["--pid", &pid, &format!("--fsize={bytes}:")])
+                .status()
+                .unwrap_or_else(|error| panic!("prlimit: {error}"));
+        }
+    }
+
     /// Sends a signal by its name (`STOP`, `CONT`, `TERM`, …).
     pub fn signal(&self, name: &str) {
         let _ = Command::new("kill")

@@ -27,10 +27,11 @@ pub(super) const EPOCH: TableDefinition<(), &[u8; EPOCH_BYTES]> = TableDefinitio
 /// What the file is, and the number of the next scope.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FORMAT_KEY: &str = "format";
-pub(super) const PROBES_KEY: &str = "probes";
 pub(super) const NEXT_SCOPE_KEY: &str = "next_scope";
 /// Version of the layout in `record`. 1 had the scope itself in the keys.
 const FORMAT: u64 = 2;
+/// What a probe writes, in its one row.
+pub(super) const PROBE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 
 /// What readers share: the tables as of one transaction.
 struct Snapshot {

@@ -2,7 +2,7 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use super::file::{DUE, ENTRIES, EPOCH, META, NEXT_SCOPE_KEY, PROBES_KEY, SCOPES};
+use super::file::{DUE, ENTRIES, EPOCH, META, NEXT_SCOPE_KEY, PROBE, SCOPES};
 use super::record::{
     DUE_BYTES, KEY_BYTES, Key, VALUE_BYTES, Value, decode, due, due_end, due_keys, encode,
     encode_scope, key, key_bounds, scope_number,
@@ -124,11 +124,14 @@ impl<'t> Tables<'t> {
         Ok(Swept { removed, more })
     }
 
-    /// Writes something, to see whether that works.
-    pub fn probe(&self) -> Result<(), redb::Error> {
-        let mut meta = self.transaction.open_table(META)?;
-        let probes = meta.get(PROBES_KEY)?.map_or(0, |probes| probes.value());
-        meta.insert(PROBES_KEY, probes.wrapping_add(1))?;
+    /// Writes so many bytes, to see whether that works.
+    pub fn probe(&self, bytes: usize) -> Result<(), redb::Error> {
+        let mut probe = self.transaction.open_table(PROBE)?;
+        let last = probe
+            .get(())?
+            .and_then(|last| last.value().first().copied());
+        let next = last.unwrap_or_default().wrapping_add(1);
+        probe.insert((), vec![next; bytes].as_slice())?;
         Ok(())
     }
 

@@ -12,6 +12,10 @@ use crate::store::{Epoch, Refresh, Scope, ScopeInfo, StoreError, Swept, Write};
 /// Jobs in one transaction: bounds how long the first of them waits for the others.
 const JOBS_PER_TRANSACTION_MAX: usize = 1024;
 
+/// What a ping writes after a failure, at least and at most.
+const PROBE_BYTES_MIN: usize = 64 << 10;
+const PROBE_BYTES_MAX: usize = 4 << 20;
+
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Something for the writer thread to do.
@@ -69,8 +73,10 @@ impl Job {
 pub(super) struct Writer {
     file: Arc<LedgerFile>,
     queue: mpsc::Receiver<Job>,
-    /// The last transaction failed: a ping must find out whether writes work again.
-    failing: bool,
+    /// After a transaction that failed: the bytes that a ping must be able to write before writes
+    /// count as working again. A disk that is too full for that transaction may well have room
+    /// for a smaller one.
+    unproven_bytes: usize,
 }
 
 impl Writer {
@@ -78,7 +84,7 @@ impl Writer {
         Self {
             file,
             queue,
-            failing: false,
+            unproven_bytes: 0,
         }
     }
 
@@ -92,7 +98,11 @@ impl Writer {
         {
             let closing = jobs.iter().any(|job| matches!(job, Job::Close { .. }));
             let outcome = self.run_batch(&jobs);
-            self.failing = outcome.is_err();
+            if outcome.is_err() {
+                self.unproven_bytes = self.unproven_bytes.max(bytes(&jobs));
+            } else if jobs.iter().any(|job| matches!(job, Job::Ping { .. })) {
+                self.unproven_bytes = 0;
+            }
             match outcome {
                 Ok(outcomes) => {
                     for (job, outcome) in jobs.drain(..).zip(outcomes) {
@@ -124,33 +134,50 @@ impl Writer {
 
     fn try_batch(&self, jobs: &[Job]) -> Result<Vec<Swept>, StoreError> {
         let is_idle = |job: &Job| matches!(job, Job::Ping { .. } | Job::Close { .. });
-        if jobs.iter().all(is_idle) && !self.failing {
+        if jobs.iter().all(is_idle) && self.unproven_bytes == 0 {
             self.file.database()?;
             return Ok(vec![Swept::default(); jobs.len()]);
         }
         let database = self.file.database()?;
-        let outcomes =
-            transact(&database, jobs).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let outcomes = transact(&database, jobs, self.unproven_bytes)
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         self.file.publish()?;
         Ok(outcomes)
     }
 }
 
+/// About what the jobs write: each entry has a place in two tables, on pages of 4 KiB.
+fn bytes(jobs: &[Job]) -> usize {
+    let entries = jobs.iter().map(|job| match job {
+        Job::Write { writes, .. } => writes.len(),
+        Job::Refresh { refreshes, .. } => refreshes.len(),
+        Job::Sweep { limit, .. } | Job::Purge { limit, .. } => *limit,
+        Job::Register { scopes, .. } => scopes.len(),
+        Job::Ping { .. } | Job::Close { .. } => 0,
+    });
+    let bytes = entries.sum::<usize>().saturating_mul(2 * 4096);
+    bytes.clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX)
+}
+
 /// One transaction, durable when this returns (redb's default durability is an fsync).
-fn transact(database: &Database, jobs: &[Job]) -> Result<Vec<Swept>, redb::Error> {
+fn transact(
+    database: &Database,
+    jobs: &[Job],
+    probe_bytes: usize,
+) -> Result<Vec<Swept>, redb::Error> {
     let transaction = database.begin_write()?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     {
         let mut tables = Tables::open(&transaction)?;
         for job in jobs {
-            outcomes.push(run(&mut tables, job)?);
+            outcomes.push(run(&mut tables, job, probe_bytes)?);
         }
     }
     transaction.commit()?;
     Ok(outcomes)
 }
 
-fn run(tables: &mut Tables<'_>, job: &Job) -> Result<Swept, redb::Error> {
+fn run(tables: &mut Tables<'_>, job: &Job, probe_bytes: usize) -> Result<Swept, redb::Error> {
     match job {
         Job::Write { writes, now_ms, .. } => {
             for write in writes {
@@ -174,7 +201,7 @@ fn run(tables: &mut Tables<'_>, job: &Job) -> Result<Swept, redb::Error> {
             next,
             ..
         } => return tables.purge(scopes, *limit, next),
-        Job::Ping { .. } => tables.probe()?,
+        Job::Ping { .. } => tables.probe(probe_bytes)?,
         Job::Close { .. } => {}
     }
     Ok(Swept::default())

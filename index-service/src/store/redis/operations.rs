@@ -10,6 +10,7 @@ use redis::{RedisResult, Script, SetExpiry, SetOptions, ToRedisArgs, cmd};
 use super::keys::Keys;
 use super::link::{Link, Operation};
 use super::value::{decode, encode};
+use crate::store::tier::TIER_CODE_MAX;
 use crate::store::{Refresh, Scope, Write, is_live, merge};
 
 /// What an entry outlives its expiry by in Redis. Native expiry only frees memory: whether an
@@ -71,7 +72,7 @@ impl<'a> ScopeScripts<'a> {
         }
         Self {
             script,
-            first: vec![now_ms, GRACE_MS],
+            first: vec![TIER_CODE_MAX.into(), now_ms, GRACE_MS],
             calls: calls.into_values().collect(),
         }
     }
@@ -85,7 +86,7 @@ impl<'a> ScopeScripts<'a> {
         }
         Self {
             script,
-            first: Vec::new(),
+            first: vec![TIER_CODE_MAX.into()],
             calls: calls.into_values().collect(),
         }
     }
