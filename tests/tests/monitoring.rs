@@ -64,6 +64,14 @@ async fn alerts_and_dashboard_know_every_metric() {
         for expression in expressions {
             let references = references(&expression);
             assert!(!references.is_empty(), "{file}: {expression}");
+            for label in grouped_by(&expression) {
+                let has = |reference: &Reference| {
+                    known
+                        .get(&reference.name)
+                        .is_some_and(|l| l.contains_key(label))
+                };
+                assert!(references.iter().any(has), "{file}: {expression}: {label}");
+            }
             for reference in references {
                 check(&known, &reference)
                     .unwrap_or_else(|why| panic!("{file}: {expression}: {why}"));
@@ -196,6 +204,14 @@ fn references(expression: &str) -> Vec<Reference> {
         });
     }
     found
+}
+
+/// The labels of all `by (…)`, but those that are not ours.
+fn grouped_by(expression: &str) -> impl Iterator<Item = &str> {
+    let lists = expression.split("by (").skip(1);
+    lists
+        .flat_map(|rest| rest.split(')').next().unwrap().split(", "))
+        .filter(|label| !ADDED.contains(label))
 }
 
 #[test]
