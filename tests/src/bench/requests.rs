@@ -21,7 +21,7 @@ use crate::{
 /// Requests in flight at any time.
 const CONNECTIONS: usize = 8;
 /// Sizes of the bodies, in bytes. The smallest is below the floor: its marks are checked, and it
-/// is asked for, but it is never cached.
+/// is asked for once, but it is never cached.
 const BODY_BYTES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const BELOW_FLOOR_BYTES: usize = 1_000;
 
