@@ -71,6 +71,7 @@ lint: _wasm
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
     cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path index-service/engines/Cargo.toml --check
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
     @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
 
@@ -106,6 +107,11 @@ bench-index:
     cargo build --locked --quiet --package prompt-cache-test-servers
     @servers='tests/servers/run {{ target }}/debug/with-stores'; test "${BENCH_STORES:-}" != embedded || servers=; \
         exec taskset --cpu-list {{ bench_load_core }} $servers cargo bench --locked --package prompt-cache-index --bench index
+
+# The embedded store's engine beside another on the ledger's workload, in a workspace of its own (see docs/benchmarks.md)
+bench-engines:
+    cargo build --locked --release --manifest-path index-service/engines/Cargo.toml --target-dir {{ quote(target / "engines") }}
+    @exec {{ quote(target / "engines/release/prompt-cache-engines") }}
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test
