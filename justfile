@@ -72,6 +72,7 @@ lint: _wasm
     cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     cargo fmt --manifest-path index-service/engines/Cargo.toml --check
+    cargo fmt --manifest-path index-service/bench-tokens/Cargo.toml --check
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
     @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
 
@@ -96,6 +97,11 @@ fuzz SECONDS *TARGET:
 bench-core: build _bench _envoy
     cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench core
+
+# Counting tokens beside other tokenizers, and cold prompts of 100 KB through the service's own route
+bench-tokens:
+    cargo build --locked --release --manifest-path index-service/bench-tokens/Cargo.toml --target-dir {{ quote(target) }}
+    @exec {{ quote(target / "release/prompt-cache-bench-tokens") }}
 
 # The whole system beside Envoy alone, paired: tables, and docs/benchmarks.svg. Needs two cores (see docs/benchmarks.md)
 bench: build _bench _envoy

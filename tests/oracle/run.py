@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import conversations
+import rendered
 import trained
 import vocab
 
@@ -79,13 +80,14 @@ def compare(counter, case, requests):
 def main():
     counter, files, npm = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     # CI has other things to do as well.
-    count = int(os.environ.get("ORACLE_CONVERSATIONS", "2000" if os.environ.get("CI") else "10000"))
+    count = int(os.environ.get("ORACLE_CONVERSATIONS", "1200" if os.environ.get("CI") else "10000"))
     only = os.environ.get("ORACLE_ONLY", "")
     requests = conversations.conversations(count)
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         sources = [vocab.builtin(files), vocab.folders(files, npm), vocab.qwen(files, work), vocab.tekken(work), trained.cases(work)]
         results = [compare(counter, case, requests) for cases in sources for case in cases if only in case.name]
+        results += rendered.compare_all(counter, requests, files, npm, work, only)
     failed = sum(1 for different in results if different)
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed or not results else 0

@@ -1,6 +1,9 @@
 //! One test's world: scripted upstream, real index service behind the fault proxy, real Envoy.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -217,6 +220,28 @@ impl World {
                 std::fs::read_to_string(self.access_log())
             )
         })
+    }
+
+    /// The lines of the access log that the filter has a say in, as soon as there are `count`.
+    pub async fn access_log_lines(&self, count: usize) -> Vec<Value> {
+        let path = self.access_log();
+        let lines = poll(PATIENCE, async || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            let lines: Vec<Value> = text
+                .lines()
+                .filter_map(access_log_line)
+                .filter(|line| line["prompt_cache"].is_object())
+                .collect();
+            (lines.len() >= count).then_some(lines)
+        });
+        let lines = lines.await.expect("every exchange is logged");
+        assert_eq!(lines.len(), count);
+        lines
+    }
+
+    /// Where both programs write all they write.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn access_log(&self) -> PathBuf {

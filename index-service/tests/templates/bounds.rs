@@ -36,6 +36,10 @@ fn strings_that_double_run_out_of_fuel() {
     let lists = "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}\
                  {% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}";
     assert_eq!(refusal_of(lists), RenderError::TooExpensive);
+    let printed = lists.replace(" | tojson", "");
+    assert_eq!(refusal_of(&printed), RenderError::TooExpensive);
+    let indented = "{{ ('a\n' * 1000) | indent(1000000000) }}";
+    assert_eq!(refusal_of(indented), RenderError::TooExpensive);
     let replaced = "{% set ns = namespace(x='aaaa') %}{% for i in range(40) %}\
                     {% set ns.x = ns.x.replace('a', 'aaaaaaaa') %}{% endfor %}{{ ns.x }}";
     assert_eq!(refusal_of(replaced), RenderError::TooExpensive);

@@ -162,6 +162,19 @@ fn the_environment_is_that_of_transformers() {
         ("{{ bos_token }}{{ messages[0]['content'][-2:] }}", "<s>lo"),
         ("{{ ' a\u{1f}' | trim }}|{{ '\u{a0}b '.strip() }}", "a|b"),
         ("{{ 'a b  c'.split() | join('-') }}", "a-b-c"),
+        ("{{ 'a\r\nb\n\nc' | indent(2) }}", "a\n  b\n\n  c"),
+        (
+            "{{ 'a\u{2028}b\n' | indent(width=1, first=true, blank=true) }}",
+            " a\n b\n ",
+        ),
+        (
+            "{{ [1.0, \"it's\", {'a': none}] }}",
+            "[1.0, \"it's\", {'a': None}]",
+        ),
+        (
+            "{{ \"get_weather for CJK字a it's\".title() }}",
+            "Get_Weather For Cjk字A It'S",
+        ),
         (
             "{% set ns = namespace(x=1) %}{% set ns.x = 2 %}{{ ns.x }}",
             "2",

@@ -12,4 +12,5 @@ mod boundaries;
 mod bounds;
 mod conversations;
 mod golden;
+mod passes;
 mod zoo;

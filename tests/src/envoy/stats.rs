@@ -37,6 +37,13 @@ impl Stats {
         whole
     }
 
+    /// Names and labels of all samples.
+    pub fn samples(&self) -> impl Iterator<Item = (&str, &[(String, String)])> {
+        self.0
+            .iter()
+            .map(|(name, labels, _)| (name.as_str(), labels.as_slice()))
+    }
+
     /// Names and label sets, for seeing what there is.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(name, labels, _)| {

@@ -200,3 +200,53 @@ fn version(files: &Files, templates: &files::Templates, config: &FilesConfig) ->
     }
     hasher.finalize().to_hex().chars().take(32).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(dir: &Path, template: &str, word: &str) -> SourceConfig {
+        std::fs::create_dir(dir).unwrap();
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+            "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {word: 0}, "unk_token": word},
+        });
+        std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(dir.join("chat_template.jinja"), template).unwrap();
+        SourceConfig::Files(Box::new(FilesConfig {
+            place: Place::Dir(dir.to_owned()),
+            chat_template: None,
+            content_format: None,
+            chat_template_kwargs: Map::new(),
+        }))
+    }
+
+    #[test]
+    fn equal_tokenizers_are_in_memory_once_and_only_while_they_are_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let loader = Loader::default();
+        let load = |name: &str, template: &str, word: &str| {
+            let config = model(&dir.path().join(name), template, word);
+            loader.load(&config, ImageTokens::Ignore).unwrap()
+        };
+        let users = || -> Vec<usize> {
+            let known = loader.tokenizers.lock().unwrap();
+            let users = known.values().map(Weak::strong_count);
+            users.filter(|users| *users > 0).collect()
+        };
+        let first = load("a", "one", "[UNK]");
+        let second = load("b", "two", "[UNK]");
+        assert_ne!(first.version(), second.version());
+        assert_eq!(users(), [2]);
+        let third = load("c", "one", "[OTHER]");
+        let mut both = users();
+        both.sort_unstable();
+        assert_eq!(both, [1, 2]);
+        drop((first, second));
+        let _fourth = load("d", "two", "[OTHER]");
+        assert_eq!(users(), [2]);
+        drop(third);
+    }
+}

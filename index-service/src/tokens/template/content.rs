@@ -23,7 +23,8 @@ pub enum ContentFormat {
 
 /// The format that `source` wants; [`ContentFormat::String`] where it does not say.
 pub(super) fn detect(source: &str) -> ContentFormat {
-    let Ok(tree) = parse(source, super::environment::NAME, SyntaxConfig::default()) else {
+    let source = super::environment::without_generation_tags(source);
+    let Ok(tree) = parse(&source, super::environment::NAME, SyntaxConfig::default()) else {
         return ContentFormat::String;
     };
     let mut seen = Seen::default();
@@ -165,6 +166,11 @@ mod tests {
                 "{% macro show(content) %}{% for c in content %}{{ c }}{% endfor %}{% endmacro %}\
                  {% for m in messages %}{{ show(m.content) }}{% endfor %}",
                 ContentFormat::String,
+            ),
+            (
+                "{% for m in messages %}{% for c in m.content %}{% generation %}{{ c }}\
+                 {% endgeneration %}{% endfor %}{% endfor %}",
+                ContentFormat::Openai,
             ),
             ("{% for", ContentFormat::String),
         ];

@@ -36,6 +36,7 @@ pub(super) fn environment(
     env.set_unknown_method_callback(python::method);
     env.add_filter("tojson", json::tojson);
     env.add_filter("trim", python::trim);
+    env.add_filter("indent", python::indent);
     env.add_test("sequence", |value: &Value| python::is_sequence(value));
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     env.add_function("raise_exception", raise_exception);
@@ -46,6 +47,9 @@ pub(super) fn environment(
 
 /// Writes a value the way `str()` of Python does.
 fn format(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if matches!(value.kind(), ValueKind::Seq | ValueKind::Map) {
+        return python::write_repr(output, value, 0).map_err(Error::from);
+    }
     if value.kind() == ValueKind::Number
         && !value.is_integer()
         && let Ok(float) = f64::try_from(value.clone())
@@ -68,7 +72,7 @@ fn strftime(now: Timestamp, format: &str) -> Result<String, Error> {
 
 /// Replaces `{% generation %}`, which marks what a model said for training, by a block that does
 /// nothing but open a scope, as the original does.
-fn without_generation_tags(source: &str) -> String {
+pub(super) fn without_generation_tags(source: &str) -> String {
     let mut output = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {

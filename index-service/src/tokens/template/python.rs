@@ -1,7 +1,9 @@
-//! Where Python spells things otherwise than the template engine: numbers, white space, and the
-//! string methods that depend on it.
+//! Where Python spells things otherwise than the template engine: numbers, printed lists, white
+//! space, and the string methods that depend on it.
 
-use minijinja::value::{Value, ValueKind, from_args};
+use std::fmt::{self, Write};
+
+use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, State};
 
 /// A float as Python's `repr` writes it: the shortest digits, an exponent only below 1e-4 and
@@ -28,6 +30,88 @@ pub(super) fn float(value: f64) -> String {
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// Deepest list or dictionary that is printed; JSON has no deeper ones.
+const DEPTH_MAX: usize = 130;
+
+/// Writes a list or dictionary as Python's `repr` does.
+pub(super) fn write_repr(output: &mut dyn Write, value: &Value, depth: usize) -> fmt::Result {
+    if depth > DEPTH_MAX {
+        return Err(fmt::Error);
+    }
+    let tuple = value.downcast_object_ref::<Tuple>().is_some();
+    match value.kind() {
+        ValueKind::String => write_quoted(output, &value.to_string()),
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(number) => output.write_str(&float(number)),
+            Err(_) => write!(output, "{value}"),
+        },
+        ValueKind::Seq => {
+            output.write_char(if tuple { '(' } else { '[' })?;
+            let mut items = 0;
+            for item in value.try_iter().map_err(|_| fmt::Error)? {
+                if items > 0 {
+                    output.write_str(", ")?;
+                }
+                items += 1;
+                write_repr(output, &item, depth + 1)?;
+            }
+            output.write_str(match (tuple, items) {
+                (true, 1) => ",)",
+                (true, _) => ")",
+                (false, _) => "]",
+            })
+        }
+        ValueKind::Map => {
+            output.write_char('{')?;
+            for (at, key) in value.try_iter().map_err(|_| fmt::Error)?.enumerate() {
+                if at > 0 {
+                    output.write_str(", ")?;
+                }
+                write_repr(output, &key, depth + 1)?;
+                output.write_str(": ")?;
+                let item = value.get_item(&key).unwrap_or_default();
+                write_repr(output, &item, depth + 1)?;
+            }
+            output.write_char('}')
+        }
+        _ => write!(output, "{value}"),
+    }
+}
+
+/// A string as `repr` quotes it: double quotes only around a single one.
+fn write_quoted(output: &mut dyn Write, text: &str) -> fmt::Result {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    output.write_char(quote)?;
+    for letter in text.chars() {
+        match letter {
+            '\n' => output.write_str("\\n")?,
+            '\r' => output.write_str("\\r")?,
+            '\t' => output.write_str("\\t")?,
+            '\\' => output.write_str("\\\\")?,
+            _ if letter == quote => write!(output, "\\{letter}")?,
+            _ if is_printable(letter) => output.write_char(letter)?,
+            _ => match u32::from(letter) {
+                code @ 0..=0xff => write!(output, "\\x{code:02x}")?,
+                code @ 0x100..=0xffff => write!(output, "\\u{code:04x}")?,
+                code => write!(output, "\\U{code:08x}")?,
+            },
+        }
+    }
+    output.write_char(quote)
+}
+
+/// `str.isprintable()` of one letter. Rust escapes the same categories when it prints a string
+/// (besides quotes and the like, which are printable, and a combining mark at the start).
+fn is_printable(letter: char) -> bool {
+    let mut buffer = ['a', letter].iter().collect::<String>();
+    buffer = buffer.escape_debug().to_string();
+    !buffer.starts_with("a\\u{") && letter != '\0'
 }
 
 /// What `str.strip()` strips: Unicode white space and the four ASCII separators.
@@ -72,6 +156,21 @@ fn split_lines(mut text: &str, keep_ends: bool) -> Vec<Value> {
     lines
 }
 
+/// `str.title()`: a letter is large after anything that has no case, small after a letter.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut after_letter = false;
+    for letter in text.chars() {
+        if after_letter {
+            titled.extend(letter.to_lowercase());
+        } else {
+            titled.extend(letter.to_uppercase());
+        }
+        after_letter = letter.is_lowercase() || letter.is_uppercase();
+    }
+    titled
+}
+
 /// The filter `trim`.
 pub(super) fn trim(value: &Value, letters: Option<String>) -> String {
     let text = value.to_string();
@@ -79,6 +178,39 @@ pub(super) fn trim(value: &Value, letters: Option<String>) -> String {
         None => text.trim_matches(is_space).to_owned(),
         Some(letters) => text.trim_matches(|c| letters.contains(c)).to_owned(),
     }
+}
+
+/// The filter `indent`: every line but the first and empty ones, all line ends become `\n`.
+pub(super) fn indent(
+    state: &State<'_, '_>,
+    value: &Value,
+    args: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    type Given = (Option<usize>, Option<bool>, Option<bool>);
+    let (width, first, blank): Given = from_args(&args)?;
+    let width = width.or(kwargs.get("width")?).unwrap_or(4);
+    let first = first.or(kwargs.get("first")?).unwrap_or(false);
+    let blank = blank.or(kwargs.get("blank")?).unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let text = value.to_string() + "\n";
+    let lines = split_lines(&text, false);
+    // Ahead of the memory.
+    let bytes = lines.len().saturating_mul(width).saturating_add(text.len());
+    state.consume_fuel((bytes / 64) as u64)?;
+    let indention = " ".repeat(width);
+    let mut output = String::with_capacity(bytes);
+    for (at, line) in lines.iter().enumerate() {
+        let line = line.as_str().unwrap_or_default();
+        if at > 0 {
+            output.push('\n');
+        }
+        if (at > 0 || first) && (blank || !line.is_empty()) {
+            output.push_str(&indention);
+        }
+        output.push_str(line);
+    }
+    Ok(output)
 }
 
 /// Methods of Python's strings, dictionaries and lists.
@@ -104,6 +236,7 @@ pub(super) fn method(
                 let (keep_ends,): (Option<bool>,) = from_args(args)?;
                 return Ok(split_lines(text, keep_ends.unwrap_or(false)).into());
             }
+            ("title", []) => return Ok(title(text).into()),
             ("isspace", []) => {
                 return Ok((!text.is_empty() && text.chars().all(is_space)).into());
             }
@@ -175,6 +308,40 @@ mod tests {
         for (value, text) in table {
             assert_eq!(float(value), text);
         }
+    }
+
+    /// What Python 3 prints for `repr(x)`.
+    #[test]
+    fn lists_are_printed_as_in_python() {
+        let repr = |value: &serde_json::Value| {
+            let mut text = String::new();
+            write_repr(&mut text, &Value::from(minijinja::value::Serde(value)), 0).unwrap();
+            text
+        };
+        let table = [
+            (serde_json::json!([]), "[]"),
+            (
+                serde_json::json!([1, 1.0, 1e16, null, true, {}]),
+                "[1, 1.0, 1e+16, None, True, {}]",
+            ),
+            (
+                serde_json::json!({"a": ["it's", "\"", "'\"", "\\"]}),
+                r#"{'a': ["it's", '"', '\'"', '\\']}"#,
+            ),
+            (
+                serde_json::json!(["\n\t\r\u{0}\u{7f}\u{a0}\u{ad}é"]),
+                r"['\n\t\r\x00\x7f\xa0\xadé']",
+            ),
+            (
+                serde_json::json!(["e\u{301}\u{2028}\u{200b}\u{feff}\u{10ffff}👩\u{3000}字"]),
+                "['e\u{301}\\u2028\\u200b\\ufeff\\U0010ffff👩\\u3000字']",
+            ),
+        ];
+        for (value, text) in table {
+            assert_eq!(repr(&value), text);
+        }
+        let deep = (0..200).fold(Value::from(1), |inner, _| Value::from(vec![inner]));
+        assert!(write_repr(&mut String::new(), &deep, 0).is_err());
     }
 
     #[test]
