@@ -109,7 +109,7 @@ bench: build _bench _envoy
 
 # The index service with ledgers of 10 thousand, 1 million and 10 million entries, on all stores (see docs/benchmarks.md)
 bench-index:
-    cargo build --locked --release --package prompt-cache-index
+    cargo bench --locked --package prompt-cache-index --bench index --no-run
     cargo build --locked --quiet --package prompt-cache-test-servers
     @servers='tests/servers/run {{ target }}/debug/with-stores'; test "${BENCH_STORES:-}" != embedded || servers=; \
         exec taskset --cpu-list {{ bench_load_core }} $servers cargo bench --locked --package prompt-cache-index --bench index
