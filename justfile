@@ -71,6 +71,8 @@ lint: _wasm
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
     cargo clippy --locked --package prompt-cache-filter --target wasm32-wasip1 --features trap,memory-gauge -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path index-service/engines/Cargo.toml --check
+    cargo fmt --manifest-path index-service/bench-tokens/Cargo.toml --check
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
     @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
 
@@ -96,16 +98,26 @@ bench-core: build _bench _envoy
     cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory
     @exec taskset --cpu-list {{ bench_load_core }} dist/bench core
 
+# Counting tokens beside other tokenizers, and cold prompts of 100 KB through the service's own route
+bench-tokens:
+    cargo build --locked --release --manifest-path index-service/bench-tokens/Cargo.toml --target-dir {{ quote(target) }}
+    @exec {{ quote(target / "release/prompt-cache-bench-tokens") }}
+
 # The whole system beside Envoy alone, paired: tables, and docs/benchmarks.svg. Needs two cores (see docs/benchmarks.md)
 bench: build _bench _envoy
     @BENCH_PLOT=${BENCH_PLOT-docs/benchmarks.svg} exec taskset --cpu-list {{ bench_load_core }} dist/bench system
 
 # The index service with ledgers of 10 thousand, 1 million and 10 million entries, on all stores (see docs/benchmarks.md)
 bench-index:
-    cargo build --locked --release --package prompt-cache-index
+    cargo bench --locked --package prompt-cache-index --bench index --no-run
     cargo build --locked --quiet --package prompt-cache-test-servers
     @servers='tests/servers/run {{ target }}/debug/with-stores'; test "${BENCH_STORES:-}" != embedded || servers=; \
         exec taskset --cpu-list {{ bench_load_core }} $servers cargo bench --locked --package prompt-cache-index --bench index
+
+# The embedded store's engine beside another on the ledger's workload, in a workspace of its own (see docs/benchmarks.md)
+bench-engines:
+    cargo build --locked --release --manifest-path index-service/engines/Cargo.toml --target-dir {{ quote(target / "engines") }}
+    @exec {{ quote(target / "engines/release/prompt-cache-engines") }}
 
 # What .ci/run calls
 ci: lint _fuzz test-sdk test-oracle test-stores test
