@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use prompt_cache_index::store::{Store, StoreError};
 use prompt_cache_test_servers::fresh_name;
+use prompt_cache_test_servers::postgres::Postgres;
 use prompt_cache_test_servers::proxy::Proxy;
 use tokio_postgres::{Client, NoTls};
 
@@ -23,8 +24,8 @@ fn store(schema: &str, url: &str, more: &str) -> Arc<dyn Store> {
 const PATIENT: &str = "operation_timeout_ms: 30000, acquire_timeout_ms: 30000";
 
 /// A connection of the test's own, in the schema.
-async fn admin(schema: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(&url(), NoTls).await.unwrap();
+async fn admin(url: &str, schema: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     let path = format!("SET search_path = {schema}");
     client.batch_execute(&path).await.unwrap();
@@ -52,12 +53,15 @@ async fn refreshes_are_heap_only_and_write_no_index() {
     const ENTRIES: u32 = 3000;
     const ROUNDS: u64 = 6;
     const SHARES: u32 = 5;
+    // A server of its own: a transaction of another test that is open meanwhile keeps old versions
+    // of rows, pages fill up, and what no longer fits a page is no heap-only update.
+    let server = Postgres::start();
     let schema = fresh_name();
-    let ledger = store(&schema, &url(), PATIENT);
+    let ledger = store(&schema, &server.url(), PATIENT);
     let entries = || 0..ENTRIES;
     let batch = entries().map(|n| write(1, n, 1000)).collect();
     ledger.write(batch, NOW).await.unwrap();
-    let admin = admin(&schema).await;
+    let admin = admin(&server.url(), &schema).await;
     let sizes = "SELECT pg_relation_size('entries_pkey') + pg_relation_size('entries_due')";
     let before: i64 = admin.query_one(sizes, &[]).await.unwrap().get(0);
     for round in 0..ROUNDS {
@@ -117,7 +121,7 @@ async fn replicas_that_start_at_once_share_one_ledger() {
         }
     }
     let steps = "SELECT count(*) FROM migrations";
-    let steps: i64 = admin(&schema)
+    let steps: i64 = admin(&url(), &schema)
         .await
         .query_one(steps, &[])
         .await
@@ -131,7 +135,7 @@ async fn replicas_that_start_at_once_share_one_ledger() {
 async fn a_newer_schema_is_refused() {
     let schema = fresh_name();
     store(&schema, &url(), PATIENT).ping().await.unwrap();
-    let admin = admin(&schema).await;
+    let admin = admin(&url(), &schema).await;
     let newer = "INSERT INTO migrations (version) VALUES (1000)";
     admin.batch_execute(newer).await.unwrap();
     let error = store(&schema, &url(), PATIENT).ping().await.unwrap_err();
@@ -149,7 +153,11 @@ async fn tables_that_were_dropped_are_made_again() {
     ledger.ping().await.unwrap();
     let before = ledger.epoch().await.unwrap();
     let drop = format!("DROP SCHEMA {schema} CASCADE");
-    admin(&schema).await.batch_execute(&drop).await.unwrap();
+    admin(&url(), &schema)
+        .await
+        .batch_execute(&drop)
+        .await
+        .unwrap();
     assert!(ledger.write(vec![write(1, 1, 1000)], NOW).await.is_err());
     ledger.write(vec![write(1, 1, 1000)], NOW).await.unwrap();
     assert_eq!(tokens(&ledger, 1, 1).await, Some(2));
@@ -206,7 +214,7 @@ async fn a_look_up_and_a_batch_are_one_round_trip_each() {
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server: ./just test-stores"]
 async fn tls_is_verified() {
-    let server = prompt_cache_test_servers::postgres::Postgres::start();
+    let server = Postgres::start();
     let secure = server.url().replace("sslmode=disable", "sslmode=require");
     let ca = format!("{PATIENT}, ca_file: '{}'", server.ca_file().display());
     store("ledger", &secure, &ca).ping().await.unwrap();
@@ -222,7 +230,7 @@ async fn tls_is_verified() {
 #[ignore = "needs a PostgreSQL server: ./just test-stores"]
 async fn a_full_disk_is_an_error_and_loses_nothing_acknowledged() {
     const BATCH: u32 = 4096;
-    let server = prompt_cache_test_servers::postgres::Postgres::start();
+    let server = Postgres::start();
     server.limit_files(&(20 << 20).to_string());
     let ledger = store("ledger", &server.url(), PATIENT);
     let batch = |n: u32| (n..n + BATCH).map(|n| write(1, n, 300_000)).collect();
@@ -261,7 +269,7 @@ async fn a_sweep_goes_around_what_is_locked() {
     let ledger = store(&schema, &url(), PATIENT);
     let batch = (0..10).map(|n| write(1, n, 1000)).collect();
     ledger.write(batch, NOW).await.unwrap();
-    let mut other = admin(&schema).await;
+    let mut other = admin(&url(), &schema).await;
     let held = other.transaction().await.unwrap();
     let lock = "SELECT 1 FROM entries WHERE hash = $1 FOR UPDATE";
     let hash = hash(3);
@@ -282,7 +290,7 @@ async fn a_severed_connection_gets_one_more_try_and_no_third() {
     let schema = fresh_name();
     let ledger = store(&schema, &url(), PATIENT);
     ledger.write(vec![write(1, 1, 1000)], NOW).await.unwrap();
-    let (locker, watcher) = (admin(&schema).await, admin(&schema).await);
+    let (locker, watcher) = (admin(&url(), &schema).await, admin(&url(), &schema).await);
     for ends in [1, 2] {
         let before = ledger.stats().await.unwrap().retries;
         locker
@@ -320,7 +328,7 @@ async fn a_stuck_statement_and_a_full_pool_fail_in_time_and_heal() {
     let limits = "connections_max: 2, operation_timeout_ms: 3000, acquire_timeout_ms: 100";
     let ledger = store(&schema, &url(), limits);
     ledger.write(vec![write(1, 1, 1000)], NOW).await.unwrap();
-    let (locker, watcher) = (admin(&schema).await, admin(&schema).await);
+    let (locker, watcher) = (admin(&url(), &schema).await, admin(&url(), &schema).await);
     locker
         .batch_execute("BEGIN; LOCK TABLE entries")
         .await
