@@ -324,6 +324,36 @@ fn a_refusal_names_file_key_and_reason() {
             "24h is not among",
         ),
         (
+            m("prices: {input: -1, read: 0}"),
+            "c.yaml: models[0].prices.input: ",
+            "-1 is not between",
+        ),
+        (
+            m("prices: {input: 1}"),
+            "c.yaml: models[0].prices: ",
+            "missing field `read`",
+        ),
+        (
+            format!("{MODEL}currency: usd"),
+            "c.yaml: currency: ",
+            "not a code like USD",
+        ),
+        (
+            format!("{MODEL}telemetry: {{otlp_endpoint: collector}}"),
+            "c.yaml: telemetry.otlp_endpoint: ",
+            "http://",
+        ),
+        (
+            format!("{MODEL}telemetry: {{otlp_endpoint: 'http://u:p@h'}}"),
+            "c.yaml: telemetry.otlp_endpoint: ",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+        (
+            format!("{MODEL}telemetry: {{sample_ratio: 1.5}}"),
+            "c.yaml: telemetry.sample_ratio: ",
+            "1.5 is not between 0 and 1",
+        ),
+        (
             m("min_prefix_tokens: 4294967296"),
             "c.yaml: models[0].min_prefix_tokens: ",
             "more than an entry",

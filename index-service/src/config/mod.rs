@@ -4,6 +4,7 @@
 //! the rest of the program has been validated.
 
 mod error;
+mod observe;
 mod raw;
 mod secret;
 mod source;
@@ -19,6 +20,7 @@ use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
 pub use error::ConfigError;
+pub use observe::{Prices, TelemetryConfig};
 pub use secret::Secret;
 pub use store::{EmbeddedConfig, LEDGER_FILE, PostgresConfig, RedisConfig, StoreConfig};
 pub use yaml::parse as parse_yaml;
@@ -53,6 +55,10 @@ pub struct Config {
     pub tokenizer_poll_ms: u64,
     /// The log.
     pub log: LogConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
+    /// The currency of all prices: three capital letters, for the status page.
+    pub currency: Option<String>,
 }
 
 /// A shared secret. Never printed.
@@ -87,6 +93,8 @@ pub struct ModelConfig {
     pub tiers: Vec<Tier>,
     /// One of `tiers`.
     pub default_tier: Tier,
+    /// What tokens cost; only the status page asks.
+    pub prices: Option<Prices>,
 }
 
 /// Which principals may cache.

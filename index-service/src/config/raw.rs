@@ -39,6 +39,10 @@ pub(super) struct Raw {
     pub tokenizer_poll_ms: u64,
     #[serde(default)]
     pub log: RawLog,
+    #[serde(default)]
+    pub telemetry: RawTelemetry,
+    /// What the status page shows before prices: a code like USD.
+    pub currency: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +59,24 @@ pub(super) struct RawModel {
     pub tiers: Vec<Tier>,
     /// The shortest of `tiers` when absent, `5m` by default.
     pub default_tier: Option<Tier>,
+    /// For the savings that the status page shows; nothing else depends on them.
+    pub prices: Option<RawPrices>,
+}
+
+/// For a million tokens, in `currency`. A price of a write that is absent is `input`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrices {
+    /// Of a prompt token that is neither read nor written.
+    pub input: f64,
+    /// Of a token read from the cache.
+    pub read: f64,
+    /// Of a token written for five minutes.
+    pub write_5m: Option<f64>,
+    /// Of a token written for an hour.
+    pub write_1h: Option<f64>,
+    /// Of a token written for a day.
+    pub write_24h: Option<f64>,
 }
 
 /// `dir` or `hub`; the rest of the hub's keys only with `hub`.
@@ -187,6 +209,24 @@ impl Default for RawLog {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTelemetry {
+    /// Where traces go, without `/v1/traces`; absent: what the environment says, or nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the requests without a sampled parent that are traced, 0 to 1.
+    pub sample_ratio: f64,
+}
+
+impl Default for RawTelemetry {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            sample_ratio: 1.0,
+        }
+    }
+}
+
 fn default_listen() -> String {
     "127.0.0.1:8088".to_owned()
 }
@@ -225,6 +265,7 @@ impl Raw {
                 min_prefix_tokens: default_min_prefix_tokens(),
                 tiers: default_tiers(),
                 default_tier: None,
+                prices: None,
             }],
             unknown_principal: UnknownPrincipal::Accept,
             principals: Vec::new(),
@@ -235,6 +276,8 @@ impl Raw {
             sweep_interval_ms: default_sweep_interval_ms(),
             tokenizer_poll_ms: default_tokenizer_poll_ms(),
             log: RawLog::default(),
+            telemetry: RawTelemetry::default(),
+            currency: None,
         }
     }
 }

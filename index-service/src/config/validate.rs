@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use prompt_cache_core::ledger::Tier;
 use prompt_cache_core::wire::Fingerprint;
 
+use super::observe;
 use super::raw::{
     Raw, RawDrift, RawImageTokens, RawLimits, RawModel, RawPrincipal, UnknownPrincipal,
 };
@@ -81,6 +82,8 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
             format: raw.log.format,
             level: raw.log.level,
         },
+        telemetry: observe::telemetry(raw.telemetry)?,
+        currency: observe::currency(raw.currency)?,
     })
 }
 
@@ -176,6 +179,8 @@ fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> 
             ));
         }
         let default_tier = default_tier(&model, &key)?;
+        let prices = observe::prices(model.prices.as_ref())
+            .map_err(|(field, reason)| (key(&field), reason))?;
         let source = source(&mut model, path).map_err(|(field, reason)| (key(field), reason))?;
         let images = images(&model.image_tokens)
             .map_err(|(field, reason)| (key(&format!("image_tokens.{field}")), reason))?;
@@ -186,6 +191,7 @@ fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> 
             min_prefix_tokens: model.min_prefix_tokens,
             tiers: model.tiers,
             default_tier,
+            prices,
         });
     }
     Ok(models)
