@@ -3,6 +3,7 @@
 mod accounts;
 mod check;
 mod count;
+mod health;
 mod ledger;
 
 use std::fmt;
@@ -58,6 +59,8 @@ enum Command {
     Import(ledger::ImportArgs),
     /// Show the blocks of a request and their tokens. Nothing is sent anywhere.
     Count(count::CountArgs),
+    /// Ask a running service whether it is ready: exit code 0, or 1 and one line that says why not.
+    Health(health::HealthArgs),
     /// Check configuration files: exit code 0, or 2 and one line that says what is wrong.
     CheckConfig(check::CheckArgs),
     /// Print the JSON Schema of a configuration, for editors.
@@ -74,6 +77,7 @@ impl Cli {
             Command::CheckConfig(args) => finish(args.run()),
             Command::Schema { which } => finish(which.print()),
             Command::Count(args) => finish(args.run()),
+            Command::Health(args) => finish(args.run()),
             Command::Accounts(command) => finish(command.run()),
             Command::Purge(args) => finish(args.run()),
             Command::Export(args) => finish(args.run()),
