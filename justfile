@@ -2,6 +2,8 @@
 
 target := env("CARGO_TARGET_DIR", "target")
 wasm_bytes_max := "500000"
+# The same commit gives the same module wherever it is built: no folder of the machine gets in.
+reproducible := '. .ci/reproducible &&'
 # Benchmarks run Envoy on core 0, or BENCH_ENVOY_CORE, and everything else on this one.
 bench_load_core := env("BENCH_LOAD_CORE", "1")
 
@@ -87,8 +89,8 @@ lint: _wasm
 
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
 build: _wasm
-    cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter
-    cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins
+    {{ reproducible }} cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter
+    {{ reproducible }} cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins
     mkdir -p dist
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} prompt-cache-filter.wasm
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/prompt-cache-index") }} prompt-cache-index
@@ -97,6 +99,10 @@ build: _wasm
     @size=$(wc -c < dist/prompt-cache-filter.wasm); \
         echo "dist/prompt-cache-filter.wasm: $size bytes"; \
         test "$size" -lt {{ wasm_bytes_max }} || { echo "error: the filter must stay below {{ wasm_bytes_max }} bytes: Envoy compiles it before it takes traffic" >&2; exit 1; }
+
+# dist/release/: both programs, checksums, bills of materials; the module is built twice, in two places, and must be the same
+release: build
+    @exec .ci/release
 
 # Every fuzz target (or one) for so many seconds, from the committed corpus: executions, coverage
 fuzz SECONDS *TARGET:

@@ -26,6 +26,9 @@ const POLICY_RETRY_MIN_MS: u64 = 50;
 /// When a policy request counts as lost, in milliseconds: well past the time a callout may take.
 const POLICY_LOST_MS: u64 = 15_000;
 
+/// What the module was built from; set by `just build`.
+const COMMIT: Option<&str> = option_env!("PROMPT_CACHE_GIT_COMMIT");
+
 /// One plugin configuration on one worker.
 #[derive(Default)]
 pub struct Root {
@@ -122,8 +125,9 @@ impl RootContext for Root {
             callouts: HashMap::new(),
         });
         log::info!(
-            "prompt-cache-filter {} configured",
-            env!("CARGO_PKG_VERSION")
+            "prompt-cache-filter {} ({}) configured",
+            env!("CARGO_PKG_VERSION"),
+            COMMIT.unwrap_or("commit unknown")
         );
         true
     }

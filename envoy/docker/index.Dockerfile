@@ -9,7 +9,9 @@ ARG BINARY=compiled
 FROM rust:1.95-bookworm AS compiled
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release --package prompt-cache-index && \
+# What GET /version and the boot log say: --build-arg GIT_COMMIT=$(git rev-parse HEAD)
+ARG GIT_COMMIT=unknown
+RUN PROMPT_CACHE_GIT_COMMIT=$GIT_COMMIT cargo build --locked --release --package prompt-cache-index && \
     mkdir /out && cp target/release/prompt-cache-index /out/
 
 FROM scratch AS dist

@@ -25,6 +25,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::redis::RedisStore;
 use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
+use crate::version::Build;
 use crate::{accounts, http, models, server, sweep};
 
 /// Why the service did not start.
@@ -123,10 +124,11 @@ pub fn assemble(
 /// When it cannot start.
 pub async fn serve(
     config: Config,
+    build: Build,
     clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), BootError> {
-    log_boot(&config);
+    log_boot(&config, build);
     let store = open_store(&config.store)?;
     let service = assemble(&config, Arc::clone(&store), Arc::clone(&clock))?;
     let listen = config.listen;
@@ -161,7 +163,7 @@ pub async fn serve(
     let models = tokio::spawn(models::run(Arc::clone(&service), config.tokenizer_poll_ms));
     server::serve(
         listener,
-        http::router(Arc::clone(&service)),
+        http::router(Arc::clone(&service)).merge(http::version(build)),
         Arc::clone(&service),
         stop,
     )
@@ -187,7 +189,7 @@ fn account_source(config: AccountsConfig) -> Result<Option<Box<dyn AccountSource
     })
 }
 
-fn log_boot(config: &Config) {
+fn log_boot(config: &Config, build: Build) {
     let models: Vec<&str> = config
         .models
         .iter()
@@ -198,7 +200,8 @@ fn log_boot(config: &Config) {
         StoreConfig::Postgres(_) | StoreConfig::Redis(_) => None,
     };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = build.version(),
+        git_commit = build.git_commit(),
         models = models.join(","),
         store = config.store.kind(),
         data_dir,

@@ -30,3 +30,4 @@ pub mod sweep;
 pub mod telemetry;
 pub mod tokens;
 pub mod transfer;
+pub mod version;

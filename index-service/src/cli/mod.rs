@@ -20,6 +20,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, StoreConfig};
 use crate::telemetry;
 use crate::tokens::source::SourceError;
+use crate::version::Build;
 
 /// Exit code for a configuration that the service does not start with.
 const EXIT_BAD_CONFIG: u8 = 2;
@@ -71,8 +72,8 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
-    pub fn run(self) -> ExitCode {
+    /// Runs the command; `build` is who serves.
+    pub fn run(self, build: Build) -> ExitCode {
         match self.command {
             Command::CheckConfig(args) => finish(args.run()),
             Command::Schema { which } => finish(which.print()),
@@ -108,7 +109,7 @@ impl Cli {
                         }
                     }
                 }
-                serve(config, &file)
+                serve(config, &file, build)
             }
         }
     }
@@ -159,14 +160,19 @@ fn bad_config(error: &ConfigError) -> ExitCode {
     ExitCode::from(EXIT_BAD_CONFIG)
 }
 
-fn serve(config: Config, file: &Path) -> ExitCode {
+fn serve(config: Config, file: &Path, build: Build) -> ExitCode {
     telemetry::init(&config.log);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| boot::BootError::Other(format!("cannot start threads: {error}")))
         .and_then(|runtime| {
-            runtime.block_on(boot::serve(config, Arc::new(SystemClock), stop_signal()))
+            runtime.block_on(boot::serve(
+                config,
+                build,
+                Arc::new(SystemClock),
+                stop_signal(),
+            ))
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,7 @@ use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, READY_PAT
 use serde::Serialize;
 
 use crate::state::Service;
+use crate::version::Build;
 
 /// Path of the liveness probe.
 pub const HEALTH_PATH: &str = "/healthz";
@@ -28,6 +29,9 @@ pub const HEALTH_PATH: &str = "/healthz";
 pub const PURGE_PATH: &str = "/v1/purge";
 /// Path of the metrics.
 pub const METRICS_PATH: &str = "/metrics";
+
+/// Path of the version.
+pub const VERSION_PATH: &str = "/version";
 
 /// All routes. `/v1/*` asks for the bearer token, if one is configured, and is limited; probes
 /// and metrics are neither, so that they answer when the service is full. The purge has a token
@@ -53,6 +57,11 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(METRICS_PATH, get(health::metrics))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path") })
         .with_state(service)
+}
+
+/// The route that says what is running. Open, like the metrics.
+pub fn version(build: Build) -> Router {
+    Router::new().route(VERSION_PATH, get(move || async move { json(&build) }))
 }
 
 /// An error answer: `{"error":{"code":…,"message":…}}`.

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Process, agent, commit, spawn};
 
@@ -104,6 +104,16 @@ fn the_log_names_what_runs_and_never_who_or_what() {
     assert_eq!(boot["message"], "starting");
     assert_eq!(boot["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(boot["models"], "demo");
+    // The same to those who ask; without a token, like the metrics.
+    let version: Value = serde_json::from_str(&process.get("/version")).unwrap();
+    assert_eq!(version["version"], boot["version"]);
+    assert_eq!(version["git_commit"], boot["git_commit"]);
+    assert_eq!(version["wire_version"], 1);
+    let commit = boot["git_commit"].as_str().unwrap();
+    assert_eq!(
+        commit,
+        option_env!("PROMPT_CACHE_GIT_COMMIT").unwrap_or("unknown")
+    );
 
     let head = json!({
         "v": 1, "principal": "ab".repeat(32), "model": "demo",
