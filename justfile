@@ -76,7 +76,7 @@ test-matrix *ARGS: build _trap _nextest
         ENVOY_VERSION=$version CONCURRENCY=$workers cargo nextest run --locked --package prompt-cache-e2e {{ ARGS }} || exit; \
     done; done
 
-# Formatting and lints, natively and for the filter's own target; cargo-deny where it is installed
+# Formatting and lints, natively and for the filter's own target
 lint: _wasm
     cargo fmt --all --check
     cargo clippy --locked --workspace --exclude prompt-cache-filter --all-targets -- -D warnings
@@ -85,7 +85,10 @@ lint: _wasm
     cargo fmt --manifest-path index-service/engines/Cargo.toml --check
     cargo fmt --manifest-path index-service/bench-tokens/Cargo.toml --check
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --no-default-features --release --target "$(rustc --print host-tuple)" --target-dir {{ quote(target / "fuzz") }} -- -D warnings
-    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check && cargo deny --manifest-path fuzz/Cargo.toml --locked check --config deny.toml; else echo "cargo-deny is not installed: skipped"; fi
+
+# Dependencies: licences, sources, bans; known vulnerabilities where the advisory database can be reached
+audit:
+    @if ./just --ensure deny; then exec .ci/audit; else echo "audit: skipped, cargo-deny could not be installed"; fi
 
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
 build: _wasm
