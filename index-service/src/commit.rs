@@ -84,14 +84,15 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
 /// Extends the lives of what was read; returns how many reads were dropped.
 async fn refresh(service: &Service, reads: &[LeasedRead], now_ms: u64) -> Result<u64, StoreError> {
     let read = async {
-        let (refreshes, dropped) = leased::refreshes(service, reads, now_ms).await?;
+        let mut looked = leased::refreshes(service, reads, now_ms).await?;
+        let refreshes = std::mem::take(&mut looked.refreshes);
         let count = refreshes.len() as u64;
         if count > 0 {
             service.store.refresh(refreshes).await?;
         }
-        Ok((count, dropped))
+        Ok((count, looked))
     };
-    let (count, dropped) = read.await.inspect_err(|error: &StoreError| {
+    let (count, looked) = read.await.inspect_err(|error: &StoreError| {
         tracing::warn!(%error, reads = reads.len(), "leased reads failed");
         service.metrics.store_errors.count(StoreOperation::Refresh);
     })?;
@@ -99,8 +100,8 @@ async fn refresh(service: &Service, reads: &[LeasedRead], now_ms: u64) -> Result
         .metrics
         .refreshes
         .count_by(RefreshOutcome::Written, count);
-    leased::count(service, reads);
-    Ok(dropped)
+    leased::count(service, reads, &looked, now_ms);
+    Ok(looked.dropped)
 }
 
 /// A scope is known before it has entries, so that a purge misses none.

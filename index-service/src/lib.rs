@@ -25,6 +25,7 @@ pub mod refresh;
 pub mod registry;
 pub mod server;
 pub mod state;
+pub mod status;
 pub mod store;
 pub mod sweep;
 pub mod telemetry;

@@ -8,6 +8,9 @@ mod health;
 pub mod limits;
 mod policy;
 mod purge;
+mod status;
+
+pub use health::readiness;
 
 use std::sync::Arc;
 
@@ -28,15 +31,19 @@ pub const HEALTH_PATH: &str = "/healthz";
 pub const PURGE_PATH: &str = "/v1/purge";
 /// Path of the metrics.
 pub const METRICS_PATH: &str = "/metrics";
+/// Path of what the status page shows.
+pub const STATUS_PATH: &str = "/v1/status";
 
 /// All routes. `/v1/*` asks for the bearer token, if one is configured, and is limited; probes
-/// and metrics are neither, so that they answer when the service is full. The purge has a token
+/// and metrics are neither, so that they answer when the service is full. The status page's own
+/// files are open, too: they hold no data. The purge has a token
 /// of its own and takes as long as it takes.
 pub fn router(service: Arc<Service>) -> Router {
     let v1 = Router::new()
         .route(CLASSIFY_PATH, post(classify::classify))
         .route(COMMIT_PATH, post(commit::commit))
         .route(POLICY_PATH, get(policy::policy))
+        .route(STATUS_PATH, get(status::report))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&service),
             limits::limit,
@@ -47,6 +54,7 @@ pub fn router(service: Arc<Service>) -> Router {
         ));
     Router::new()
         .merge(v1)
+        .merge(status::page())
         .route(PURGE_PATH, post(purge::purge_entries))
         .route(HEALTH_PATH, get(health::live))
         .route(READY_PATH, get(health::ready))
@@ -71,6 +79,11 @@ impl Failure {
             code,
             message: message.into(),
         }
+    }
+
+    /// What it says to programs.
+    pub const fn code(&self) -> &'static str {
+        self.code
     }
 
     /// 400: the caller's mistake.
