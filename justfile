@@ -48,6 +48,15 @@ test-oracle:
         echo "test-oracle: skipped, its packages could not be fetched"; \
     fi
 
+# Manifests, Helm chart, compose file and alert rules against their schemas and tools, and each Envoy config in a real Envoy
+test-deploy: build _deploy _envoy _nextest
+    cargo nextest run --locked --package prompt-cache-e2e -E 'binary(envoy) + binary(monitoring)'
+
+# The images, checked, and the tests through Envoy against containers; then the compose file (needs a Docker daemon)
+[positional-arguments]
+e2e-docker *ARGS: build _trap _envoy _nextest
+    @exec tests/docker/e2e "$@"
+
 # The long form of the crash test: the service killed 200 times under load
 test-crash: _nextest
     CRASH_ROUNDS=200 cargo nextest run --locked --workspace --exclude prompt-cache-filter -E 'test(survives_kill_9_under_load)' --no-capture
@@ -124,7 +133,7 @@ bench-engines:
     @exec {{ quote(target / "engines/release/prompt-cache-engines") }}
 
 # What .ci/run calls
-ci: lint _fuzz test-sdk test-page test-oracle test-stores test
+ci: lint _fuzz test-sdk test-page test-oracle test-stores _deploy test
 
 # The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
 [private]
@@ -151,6 +160,16 @@ _bench: _wasm
 [private]
 _place from to:
     @cmp -s {{ quote(from) }} {{ quote("dist" / to) }} || { cp {{ quote(from) }} {{ quote("dist" / to + ".new") }} && mv -f {{ quote("dist" / to + ".new") }} {{ quote("dist" / to) }}; }
+
+# Needs dist/
+[private]
+_deploy: _envoy
+    @python3 tests/deploy/tutorial.py
+    @if ./just --ensure deploy; then \
+        exec python3 tests/deploy/check.py .tools/deploy; \
+    else \
+        echo "test-deploy: manifests not checked, the packages that check them could not be fetched"; \
+    fi
 
 [private]
 _envoy:

@@ -10,12 +10,30 @@ pub const ENVOY_VERSION: &str = "1.40.0";
 pub struct Layout {
     root: PathBuf,
     envoy_version: String,
+    others: Others,
+}
+
+/// What tests run instead of the checkout's own programs, where the environment says so: how
+/// `./just e2e-docker` runs them against containers.
+#[derive(Clone, Debug, Default)]
+struct Others {
+    envoy: Option<PathBuf>,
+    filter: Option<PathBuf>,
+    index: Option<PathBuf>,
 }
 
 impl Layout {
     /// The checkout that this crate was built from; for tests.
     pub fn of_tests() -> Self {
-        Self::at(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        let other = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            others: Others {
+                envoy: other("E2E_ENVOY"),
+                filter: other("E2E_FILTER"),
+                index: other("E2E_INDEX"),
+            },
+            ..Self::at(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        }
     }
 
     /// The checkout whose `dist/` holds the running program.
@@ -34,6 +52,7 @@ impl Layout {
         Self {
             root: root.canonicalize().unwrap_or(root),
             envoy_version,
+            others: Others::default(),
         }
     }
 
@@ -44,14 +63,17 @@ impl Layout {
 
     /// The Envoy that `./just --ensure envoy` fetched.
     pub fn envoy(&self) -> PathBuf {
-        self.root
-            .join(".tools")
-            .join(format!("envoy-{}", self.envoy_version))
+        self.others.envoy.clone().unwrap_or_else(|| {
+            self.root
+                .join(".tools")
+                .join(format!("envoy-{}", self.envoy_version))
+        })
     }
 
     /// The filter.
     pub fn filter(&self) -> PathBuf {
-        self.root.join("dist/prompt-cache-filter.wasm")
+        let ours = || self.root.join("dist/prompt-cache-filter.wasm");
+        self.others.filter.clone().unwrap_or_else(ours)
     }
 
     /// The filter whose VM traps on the request header `x-prompt-cache-trap`, and shows the size
@@ -63,7 +85,8 @@ impl Layout {
 
     /// The index service.
     pub fn index(&self) -> PathBuf {
-        self.root.join("dist/prompt-cache-index")
+        let ours = || self.root.join("dist/prompt-cache-index");
+        self.others.index.clone().unwrap_or_else(ours)
     }
 
     /// The stand-in LLM.

@@ -61,6 +61,8 @@ pub struct Options {
     pub concurrency: Option<u32>,
     /// Members of Envoy's own configuration, see [`envoy::Config::members`].
     pub members: Vec<(&'static str, Value)>,
+    /// Envoy's whole configuration, where it is not the shipped one.
+    pub base: Option<Value>,
 }
 
 impl World {
@@ -108,6 +110,7 @@ impl World {
         config.access_log = Some(folder.path().join("access.log"));
         config.concurrency = options.concurrency.unwrap_or_else(default_concurrency);
         config.members = options.members;
+        config.base = options.base;
         let envoy = Envoy::start(
             &layout,
             &config,

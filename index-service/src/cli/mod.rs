@@ -2,6 +2,7 @@
 
 mod accounts;
 mod count;
+mod health;
 mod ledger;
 
 use std::fmt;
@@ -58,6 +59,8 @@ enum Command {
     Import(ledger::ImportArgs),
     /// Show the blocks of a request and their tokens. Nothing is sent anywhere.
     Count(count::CountArgs),
+    /// Ask a running service whether it is ready: exit code 0, or 1 and one line that says why not.
+    Health(health::HealthArgs),
     /// Check a configuration file: exit code 0, or 2 and one line that says what is wrong.
     CheckConfig {
         /// YAML file.
@@ -72,6 +75,7 @@ impl Cli {
         match self.command {
             Command::CheckConfig { config } => finish(check(&config)),
             Command::Count(args) => finish(args.run()),
+            Command::Health(args) => finish(args.run()),
             Command::Accounts(command) => finish(command.run()),
             Command::Purge(args) => finish(args.run()),
             Command::Export(args) => finish(args.run()),

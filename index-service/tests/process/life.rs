@@ -57,6 +57,28 @@ fn a_stop_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn health_is_what_the_service_says_of_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path());
+    let ask = |address: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"));
+        let output = command.args(["health", "--address", address]).output();
+        let output = output.unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let address = process.addr.clone();
+    assert_eq!(ask(&address), (Some(0), String::new()));
+    process.signal("-TERM");
+    assert!(process.wait().success());
+    let (code, said) = ask(&address);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains(&address), "{said}");
+}
+
+#[test]
 fn a_directory_in_use_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let _first = Process::start(dir.path());

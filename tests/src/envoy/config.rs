@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 /// What differs from the shipped `standalone.yaml`.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Another config than the shipped one, of the same names and order.
+    pub base: Option<Value>,
     /// The module to load.
     pub filter: PathBuf,
     /// Port of the listener, 0 for any.
@@ -91,6 +93,7 @@ impl Config {
     /// The shipped config on free ports.
     pub fn new(filter: PathBuf, upstream: Address, index: Address) -> Self {
         Self {
+            base: None,
             filter,
             port: 0,
             admin_port: 0,
@@ -106,12 +109,16 @@ impl Config {
         }
     }
 
-    /// The YAML file at `shipped` with this run's values, as JSON.
+    /// The YAML file at `shipped`, or `base`, with this run's values, as JSON.
     pub fn render(&self, shipped: &Path) -> Result<String, String> {
         let name = shipped.display();
-        let text = std::fs::read_to_string(shipped).map_err(|e| format!("{name}: {e}"))?;
-        let mut config: Value =
-            serde_saphyr::from_str(&text).map_err(|e| format!("{name}: {e}"))?;
+        let mut config: Value = match &self.base {
+            Some(base) => base.clone(),
+            None => {
+                let text = std::fs::read_to_string(shipped).map_err(|e| format!("{name}: {e}"))?;
+                serde_saphyr::from_str(&text).map_err(|e| format!("{name}: {e}"))?
+            }
+        };
         self.patch(&mut config)
             .map_err(|path| format!("{name} has no {path}"))?;
         serde_json::to_string_pretty(&config).map_err(|e| format!("{name}: {e}"))

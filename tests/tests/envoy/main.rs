@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod capabilities;
+mod mesh;
+
+use std::path::Path;
+
 use prompt_cache_e2e::{
     deadline::{PATIENCE, poll},
     layout::Layout,
@@ -92,27 +97,80 @@ async fn envoys_own_answers_pass() {
 #[tokio::test]
 async fn every_shipped_config_is_one_that_envoy_takes() {
     let layout = Layout::of_tests();
+    let folder = tempfile::tempdir().unwrap();
     let mut checked = 0;
-    for entry in std::fs::read_dir(layout.envoy_configs()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "yaml") {
-            continue;
+    for within in ["", "docker"] {
+        for entry in std::fs::read_dir(layout.envoy_configs().join(within)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let mut config = yaml(&path);
+            if config.get("static_resources").is_none() {
+                continue;
+            }
+            *filter_of(&mut config)
+                .pointer_mut("/vm_config/code/local/filename")
+                .unwrap() = json!(layout.filter());
+            envoy_takes(&layout, folder.path(), &config).await;
+            checked += 1;
         }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let config: Value = serde_saphyr::from_str(&text).unwrap();
-        if config.get("static_resources").is_none() {
-            continue;
-        }
-        let output = tokio::process::Command::new(layout.envoy())
-            .args(["--mode", "validate", "--config-path"])
-            .arg(&path)
-            .current_dir(layout.root())
-            .output()
-            .await
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", path.display());
-        checked += 1;
     }
-    assert!(checked > 0, "no config found");
+    assert_eq!(checked, 2);
+}
+
+/// The compose file's Envoy is the shipped one, but for what a container needs.
+#[test]
+fn the_containers_config_is_the_shipped_one() {
+    let layout = Layout::of_tests();
+    let mut ours = yaml(&layout.envoy_configs().join("docker/envoy.yaml"));
+    let mut shipped = yaml(&layout.standalone());
+    for config in [&mut ours, &mut shipped] {
+        for path in [
+            "/admin/address/socket_address/address",
+            "/static_resources/listeners/0/address/socket_address/address",
+            "/static_resources/clusters/0/type",
+            "/static_resources/clusters/1/type",
+            "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/address",
+            "/static_resources/clusters/1/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/address",
+        ] {
+            *config.pointer_mut(path).unwrap() = Value::Null;
+        }
+        let filter = filter_of(config);
+        filter["vm_config"]["code"] = Value::Null;
+        let plugin = filter["configuration"]["value"].as_str().unwrap();
+        let mut plugin: Value = serde_json::from_str(plugin).unwrap();
+        let members = plugin.as_object_mut().unwrap();
+        for secret in ["index_token", "fingerprint_key"] {
+            members.remove(secret);
+        }
+        filter["configuration"]["value"] = plugin;
+    }
+    assert_eq!(ours, shipped);
+}
+
+fn yaml(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The plugin of a config whose first HTTP filter is ours.
+fn filter_of(config: &mut Value) -> &mut Value {
+    &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        ["http_filters"][0]["typed_config"]["config"]
+}
+
+/// Envoy's own validation of a whole config.
+async fn envoy_takes(layout: &Layout, folder: &Path, config: &Value) {
+    let path = folder.join("validated.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let output = tokio::process::Command::new(layout.envoy())
+        .args(["--mode", "validate", "--config-path"])
+        .arg(&path)
+        .current_dir(layout.root())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{config}: {said}");
 }
