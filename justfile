@@ -30,8 +30,8 @@ test-sdk: build _envoy
     PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
 
 # The status page in a headless Chromium, which apt installs where it may; PAGE_SHOTS=FOLDER leaves screenshots
-test-page:
-    @tests/page/run
+test-page: build
+    @tests/page/run dist/prompt-cache-index
 
 # The ledger on real PostgreSQL, Redis and a Redis Cluster, their faults included; installs them with apt
 [positional-arguments]
