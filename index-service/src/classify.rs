@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, LiveEntry, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::count::{Tokens, count};
 use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
@@ -69,6 +70,13 @@ pub async fn classify(
         Err(error) => error.outcome(),
     };
     service.metrics.classify.count(outcome);
+    let span = Span::current();
+    span.record("outcome", tracing::field::debug(outcome));
+    span.record("candidates", request.candidates.len());
+    if let Ok(ClassifyAnswer::Ok(classified)) = &answer {
+        span.record("read_tokens", classified.split.read);
+        span.record("created_tokens", classified.split.creation.total());
+    }
     tracing::debug!(
         ?outcome,
         candidates = request.candidates.len(),
@@ -88,6 +96,8 @@ async fn answer(
         });
     };
     let model = active.as_ref();
+    // Only here it is known to be one of the configuration's.
+    Span::current().record("model", request.model.as_str());
     service.principals.check_loaded()?;
     let Some(holder) = service.principals.holder_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
@@ -114,7 +124,10 @@ async fn answer(
             block: at.block,
             tokens: entry.tokens.into(),
         });
-        let counts = count(service, model, scope, from, &wanted, body).await?;
+        let span = info_span!("count", text_bytes = body.len(), prefixes = wanted.len());
+        let counts = count(service, model, scope, from, &wanted, body)
+            .instrument(span)
+            .await?;
         match counts {
             Some(counts) => split(service, model, &found, &wanted, &counts),
             None => pure_read(model, &found),
@@ -148,6 +161,7 @@ async fn look_up(
     let live = service
         .store
         .find(&scope, breakpoints, candidates, now_ms)
+        .instrument(info_span!("look_up", candidates = candidates.len()))
         .await;
     service
         .metrics

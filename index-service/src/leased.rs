@@ -3,6 +3,7 @@
 
 use prompt_cache_core::ledger::{LiveEntry, Split};
 use prompt_cache_core::wire::LeasedRead;
+use tracing::{Instrument as _, info_span};
 
 use crate::classify::record;
 use crate::metrics::{RefreshOutcome, Tally};
@@ -41,7 +42,11 @@ pub async fn refreshes(
             continue;
         };
         let read_ms = now_ms.saturating_sub(read.age_ms);
-        let live = service.store.look_up(&scope, &read.hashes, read_ms).await?;
+        let live = service
+            .store
+            .look_up(&scope, &read.hashes, read_ms)
+            .instrument(info_span!("store.look_up"))
+            .await?;
         // Of the live ones the hit is the deepest.
         let hit = live.iter().flatten().max_by_key(|entry| entry.tokens);
         looked.hits.push(hit.copied());

@@ -20,6 +20,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, StoreConfig};
 use crate::telemetry;
 use crate::tokens::source::SourceError;
+use crate::traces::Traces;
 
 /// Exit code for a configuration that the service does not start with.
 const EXIT_BAD_CONFIG: u8 = 2;
@@ -160,7 +161,13 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn serve(config: Config, file: &Path) -> ExitCode {
-    telemetry::init(&config.log);
+    let traces = match Traces::start(&config.telemetry) {
+        Ok(traces) => traces,
+        Err(reason) => {
+            return bad_config(&ConfigError::new(file, Some("telemetry"), reason));
+        }
+    };
+    telemetry::init(&config.log, &traces);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -168,6 +175,7 @@ fn serve(config: Config, file: &Path) -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(boot::serve(config, Arc::new(SystemClock), stop_signal()))
         });
+    traces.stop();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(boot::BootError::Model(error)) => {

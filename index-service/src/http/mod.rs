@@ -24,6 +24,7 @@ use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, READY_PAT
 use serde::Serialize;
 
 use crate::state::Service;
+use crate::traces;
 
 /// Path of the liveness probe.
 pub const HEALTH_PATH: &str = "/healthz";
@@ -48,6 +49,7 @@ pub fn router(service: Arc<Service>) -> Router {
             Arc::clone(&service),
             limits::limit,
         ))
+        .layer(middleware::from_fn(traces::trace))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&service),
             auth::require_bearer,
