@@ -31,6 +31,10 @@ test-sdk: build _envoy
     @./just --ensure openai
     PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
 
+# The status page in a headless Chromium, which apt installs where it may; PAGE_SHOTS=FOLDER leaves screenshots
+test-page: build
+    @tests/page/run dist/prompt-cache-index
+
 # The ledger on real PostgreSQL, Redis and a Redis Cluster, their faults included; installs them with apt
 [positional-arguments]
 test-stores *ARGS: _nextest
@@ -138,7 +142,7 @@ bench-engines:
     @exec {{ quote(target / "engines/release/prompt-cache-engines") }}
 
 # What .ci/run calls
-ci: lint _fuzz test-sdk test-oracle test-stores _deploy test
+ci: lint _fuzz test-sdk test-page test-oracle test-stores _deploy test
 
 # The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
 [private]

@@ -19,6 +19,7 @@ use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
 use crate::state::Service;
+use crate::status::{self, Status};
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::postgres::PostgresStore;
@@ -89,6 +90,7 @@ pub fn assemble(
     };
     Ok(Arc::new(Service {
         refreshes: RefreshQueue::start(Arc::clone(&store), flush_ms, Arc::clone(&metrics)),
+        status: Status::new(config, clock.now_ms()),
         store,
         clock,
         models: Models::new(&config.models)?,
@@ -160,6 +162,7 @@ pub async fn serve(
             tracing::info!("ready");
         }
     });
+    let looker = tokio::spawn(status::run(Arc::clone(&service)));
     let models = tokio::spawn(models::run(Arc::clone(&service), config.tokenizer_poll_ms));
     server::serve(
         listener,
@@ -170,6 +173,7 @@ pub async fn serve(
     .await;
 
     sweeper.abort();
+    looker.abort();
     models.abort();
     if let Some(reloader) = reloader {
         reloader.abort();

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{Found, LiveEntry, Split, Tier, find_hit, split_writes};
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::count::{Tokens, count};
 use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
 use crate::policy::ActiveModel;
 use crate::state::Service;
+use crate::status::Seen;
 use crate::store::{Scope, StoreError};
 use crate::tokens::Counted;
 use crate::tokens::memory::Wanted;
@@ -50,6 +52,7 @@ pub async fn classify(
     body: Option<Bytes>,
 ) -> Result<ClassifyAnswer, ClassifyError> {
     let start = Instant::now();
+    service.status.asked(service.clock.now_ms());
     let answer = answer(service, request, body).await;
     service
         .metrics
@@ -67,6 +70,13 @@ pub async fn classify(
         Err(error) => error.outcome(),
     };
     service.metrics.classify.count(outcome);
+    let span = Span::current();
+    span.record("outcome", tracing::field::debug(outcome));
+    span.record("candidates", request.candidates.len());
+    if let Ok(ClassifyAnswer::Ok(classified)) = &answer {
+        span.record("read_tokens", classified.split.read);
+        span.record("created_tokens", classified.split.creation.total());
+    }
     tracing::debug!(
         ?outcome,
         candidates = request.candidates.len(),
@@ -86,13 +96,19 @@ async fn answer(
         });
     };
     let model = active.as_ref();
+    // Only here it is known to be one of the configuration's.
+    Span::current().record("model", request.model.as_str());
     service.principals.check_loaded()?;
-    let Some(account) = service.principals.account_of(&request.principal) else {
+    let Some(holder) = service.principals.holder_of(&request.principal) else {
         return Ok(ClassifyAnswer::Inactive {
             reason: Uncached::UnknownPrincipal,
         });
     };
-    let scope = Scope::of(&account, &request.model, &model.policy.tokenizer_version);
+    let scope = Scope::of(
+        &holder.owner,
+        &request.model,
+        &model.policy.tokenizer_version,
+    );
     // Before the look-up: what a purge in between removes is not leased in the epoch after it.
     let epoch = service.announcer.epoch();
     let now_ms = service.clock.now_ms();
@@ -108,13 +124,26 @@ async fn answer(
             block: at.block,
             tokens: entry.tokens.into(),
         });
-        let counts = count(service, model, scope, from, &wanted, body).await?;
+        let span = info_span!("count", text_bytes = body.len(), prefixes = wanted.len());
+        let counts = count(service, model, scope, from, &wanted, body)
+            .instrument(span)
+            .await?;
         match counts {
             Some(counts) => split(service, model, &found, &wanted, &counts),
             None => pure_read(model, &found),
         }
     };
-    record(service, &request.model, &classified.split);
+    let seen = Seen {
+        model: &request.model,
+        account: holder.account,
+        split: &classified.split,
+        tier: found.hit.map(|(_, entry)| entry.tier),
+        requests: 1,
+    };
+    record(service, &seen, now_ms);
+    if classified.short_of_floor.is_some() {
+        service.status.fell_below_floor();
+    }
     classified.leases = leases(&found, now_ms);
     epoch.as_ref().clone_into(&mut classified.epoch);
     Ok(ClassifyAnswer::Ok(classified))
@@ -132,6 +161,7 @@ async fn look_up(
     let live = service
         .store
         .find(&scope, breakpoints, candidates, now_ms)
+        .instrument(info_span!("look_up", candidates = candidates.len()))
         .await;
     service
         .metrics
@@ -208,6 +238,7 @@ fn split(
     // Below the floor there is nothing to commit, and a comparison is not worth a call.
     let counted_prompt_tokens = counts.prompt.filter(|_| !writes.is_empty());
     let (split, writes) = if service.drift.stops_writes(&policy.model) {
+        service.status.stopped_write();
         (pure_read(model, found).split, Vec::new())
     } else {
         (split, writes)
@@ -223,7 +254,9 @@ fn split(
 }
 
 /// Counts what was read and created.
-pub(crate) fn record(service: &Service, model: &str, split: &Split) {
+pub(crate) fn record(service: &Service, seen: &Seen<'_>, now_ms: u64) {
+    let Seen { model, split, .. } = *seen;
+    service.status.saw(seen, now_ms);
     if split.read > 0 {
         let labels = ModelLabels {
             model: model.to_owned(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint, LeasedRead};
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::leased;
 use crate::metrics::{CommitOutcome, RefreshOutcome, StoreOperation, Tally};
@@ -77,6 +78,11 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
         .count_by(CommitOutcome::Written, written);
     answer.written = written;
     answer.reads_dropped = refresh(service, &batch.reads, now_ms).await?;
+    let span = Span::current();
+    span.record("commits", batch.commits.len());
+    span.record("reads", batch.reads.len());
+    span.record("written", written);
+    span.record("dropped", answer.dropped);
     tracing::debug!(written, dropped = answer.dropped, "committed");
     Ok(answer)
 }
@@ -84,14 +90,16 @@ pub async fn commit(service: &Service, batch: &CommitBatch) -> Result<CommitAnsw
 /// Extends the lives of what was read; returns how many reads were dropped.
 async fn refresh(service: &Service, reads: &[LeasedRead], now_ms: u64) -> Result<u64, StoreError> {
     let read = async {
-        let (refreshes, dropped) = leased::refreshes(service, reads, now_ms).await?;
+        let mut looked = leased::refreshes(service, reads, now_ms).await?;
+        let refreshes = std::mem::take(&mut looked.refreshes);
         let count = refreshes.len() as u64;
         if count > 0 {
-            service.store.refresh(refreshes).await?;
+            let span = info_span!("store.refresh", entries = refreshes.len());
+            service.store.refresh(refreshes).instrument(span).await?;
         }
-        Ok((count, dropped))
+        Ok((count, looked))
     };
-    let (count, dropped) = read.await.inspect_err(|error: &StoreError| {
+    let (count, looked) = read.await.inspect_err(|error: &StoreError| {
         tracing::warn!(%error, reads = reads.len(), "leased reads failed");
         service.metrics.store_errors.count(StoreOperation::Refresh);
     })?;
@@ -99,8 +107,8 @@ async fn refresh(service: &Service, reads: &[LeasedRead], now_ms: u64) -> Result
         .metrics
         .refreshes
         .count_by(RefreshOutcome::Written, count);
-    leased::count(service, reads);
-    Ok(dropped)
+    leased::count(service, reads, &looked, now_ms);
+    Ok(looked.dropped)
 }
 
 /// A scope is known before it has entries, so that a purge misses none.
@@ -111,8 +119,13 @@ async fn store(
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let registry = &service.registry;
-    registry.register(&*service.store, unregistered).await?;
-    service.store.write(writes, now_ms).await
+    if !unregistered.is_empty() {
+        let span = info_span!("store.register", scopes = unregistered.len());
+        let registered = registry.register(&*service.store, unregistered);
+        registered.instrument(span).await?;
+    }
+    let span = info_span!("store.write", entries = writes.len());
+    service.store.write(writes, now_ms).instrument(span).await
 }
 
 /// The model and account of a commit that is served, or why it is not.

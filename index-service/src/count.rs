@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tracing::{Instrument as _, info_span};
 
 use crate::classify::ClassifyError;
 use crate::metrics::{Shed, Tally, TokenizeOutcome};
@@ -51,6 +52,7 @@ pub async fn count(
     let counts = service.memory.counts(scope, from, wanted, |from, blocks| {
         let _ = passes.set(());
         tokenize(service, model, from, blocks, body.clone(), &prompt)
+            .instrument(info_span!("tokenize"))
     });
     let counted = counts.await;
     if passes.get().is_none() {

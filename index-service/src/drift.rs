@@ -131,6 +131,16 @@ impl Drift {
         })
     }
 
+    /// The model's state, our recent tokens over the upstream's, and how often they were compared.
+    pub fn view(&self, model: &str) -> (State, Option<f64>, u32) {
+        let Some(recent) = self.models.get(model) else {
+            return (State::Unmapped, None, 0);
+        };
+        let recent = *recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let ratio = (recent.comparisons > 0).then(|| recent.ours / recent.theirs);
+        (recent.state(&self.config), ratio, recent.comparisons)
+    }
+
     /// Whether nothing is to be written for this model.
     pub fn stops_writes(&self, model: &str) -> bool {
         self.config.stop_writes && self.state(model) == State::Drifting

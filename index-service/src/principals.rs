@@ -8,6 +8,15 @@ use crate::accounts::AccountMap;
 use crate::config::PrincipalsConfig;
 use crate::store::StoreError;
 
+/// Who is served.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// What the entries are kept under.
+    pub owner: Fingerprint,
+    /// The account's name, if there is an account.
+    pub account: Option<Arc<str>>,
+}
+
 /// The principals this service serves.
 #[derive(Debug)]
 pub struct Principals {
@@ -51,13 +60,30 @@ impl Principals {
     /// What the entries of `fingerprint` are kept under, or `None` when it is refused. Without an
     /// account every fingerprint is its own.
     pub fn account_of(&self, fingerprint: &Fingerprint) -> Option<Fingerprint> {
+        self.holder_of(fingerprint).map(|holder| holder.owner)
+    }
+
+    /// The same, with the account's name.
+    pub fn holder_of(&self, fingerprint: &Fingerprint) -> Option<Holder> {
         if let Some(owner) = self.accounts().owner_of(fingerprint) {
-            return Some(owner);
+            return Some(Holder {
+                owner: owner.fingerprint,
+                account: Some(Arc::clone(&owner.name)),
+            });
         }
-        match &self.config {
+        let owner = match &self.config {
             PrincipalsConfig::Any => Some(*fingerprint),
             PrincipalsConfig::Known(known) => known.get(fingerprint).copied(),
-        }
+        };
+        owner.map(|owner| Holder {
+            owner,
+            account: None,
+        })
+    }
+
+    /// Whether there is an account of that name.
+    pub fn has_account(&self, name: &str) -> bool {
+        self.accounts().get(name).is_some()
     }
 
     /// Takes another account map; requests in flight finish with the one they began with.
@@ -87,7 +113,10 @@ impl Principals {
 
     /// Everything this credential may have entries under: its own fingerprint, and its account's.
     pub fn owned_by(&self, fingerprint: &Fingerprint) -> Vec<Fingerprint> {
-        let owner = self.accounts().owner_of(fingerprint);
+        let accounts = self.accounts();
+        let owner = accounts
+            .owner_of(fingerprint)
+            .map(|owner| owner.fingerprint);
         std::iter::once(*fingerprint).chain(owner).collect()
     }
 

@@ -14,6 +14,7 @@ use crate::policy::Models;
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
+use crate::status::Status;
 use crate::store::Store;
 use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
@@ -42,6 +43,8 @@ pub struct Service {
     pub refreshes: RefreshQueue,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// What the status page shows.
+    pub status: Status,
     /// Caps and deadlines.
     pub limits: Limits,
     /// What is in flight.

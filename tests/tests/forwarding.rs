@@ -5,7 +5,10 @@
 use prompt_cache_e2e::{
     faults::Route,
     http::{Request, encode_chunk},
-    world::{CHAT, Options, World, cache_of, chat, completion, completion_events, marked_stream},
+    world::{
+        CHAT, Options, World, cache_of, chat, completion, completion_events, long_prefix, marked,
+        marked_stream,
+    },
 };
 use serde_json::json;
 
@@ -178,4 +181,38 @@ async fn a_body_of_five_mebibytes() {
     world.await_commits(1).await;
     let (response, _) = world.exchange(&request, &answer).await;
     assert_eq!(cache_of(&response.usage()).read, written.one_hour);
+}
+
+#[tokio::test]
+async fn a_classification_carries_the_client_s_trace() {
+    let trace = [
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        ("tracestate", "vendor=1"),
+    ];
+    // By hashes, then with the prompt.
+    let mut world = World::with(Options {
+        plugin: json!({"text_at_once_bytes_max": 0}),
+        ..Options::default()
+    })
+    .await;
+    let mut request = chat("alice", &marked(&long_prefix("traced")));
+    for (name, value) in trace {
+        request = request.header(name, value);
+    }
+    world.exchange(&request, &completion(5000)).await;
+    world.await_commits(1).await;
+    let classified = world.faults.seen(Route::Classify);
+    assert_eq!(classified.len(), 2);
+    for call in classified {
+        for (name, value) in trace {
+            assert_eq!(call.headers.get(name), Some(value), "{name}");
+        }
+    }
+    // A batch is of several requests.
+    for call in world.faults.seen(Route::Commit) {
+        assert_eq!(call.headers.get("traceparent"), None);
+    }
 }

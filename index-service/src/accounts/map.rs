@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use prompt_cache_core::wire::Fingerprint;
 
@@ -37,11 +38,20 @@ impl Account {
     }
 }
 
+/// The account that a key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What its entries are kept under.
+    pub fingerprint: Fingerprint,
+    /// The account's name.
+    pub name: Arc<str>,
+}
+
 /// All accounts, by name and by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountMap {
     accounts: HashMap<String, Account>,
-    owners: HashMap<Fingerprint, Fingerprint>,
+    owners: HashMap<Fingerprint, Owner>,
     digest: [u8; 32],
 }
 
@@ -68,7 +78,7 @@ impl AccountMap {
             let theirs = account
                 .continues
                 .and_then(|key| map.owners.get(&key))
-                .is_some_and(|owner| *owner != account.owner());
+                .is_some_and(|owner| owner.fingerprint != account.owner());
             if theirs {
                 let reason = format!("{:?} continues a key of another one", account.name);
                 return Err((i, reason));
@@ -89,8 +99,12 @@ impl AccountMap {
         if account.keys.len() > KEYS_PER_ACCOUNT_MAX {
             return Err(format!("more than {KEYS_PER_ACCOUNT_MAX} keys"));
         }
+        let owner = Owner {
+            fingerprint: account.owner(),
+            name: Arc::from(name.as_str()),
+        };
         for key in &account.keys {
-            if self.owners.insert(*key, account.owner()).is_some() {
+            if self.owners.insert(*key, owner.clone()).is_some() {
                 return Err("a key is listed twice".to_owned());
             }
         }
@@ -103,9 +117,9 @@ impl AccountMap {
         }
     }
 
-    /// What the entries of this credential are kept under, if it has an account.
-    pub fn owner_of(&self, key: &Fingerprint) -> Option<Fingerprint> {
-        self.owners.get(key).copied()
+    /// The account of this credential, if it has one.
+    pub fn owner_of(&self, key: &Fingerprint) -> Option<&Owner> {
+        self.owners.get(key)
     }
 
     /// The account of that name.
@@ -129,8 +143,11 @@ impl AccountMap {
     }
 }
 
-fn digest(owners: &HashMap<Fingerprint, Fingerprint>) -> [u8; 32] {
-    let mut pairs: Vec<_> = owners.iter().collect();
+fn digest(owners: &HashMap<Fingerprint, Owner>) -> [u8; 32] {
+    let mut pairs: Vec<_> = owners
+        .iter()
+        .map(|(key, owner)| (key, owner.fingerprint))
+        .collect();
     pairs.sort_unstable();
     let mut hasher = blake3::Hasher::new();
     for (key, owner) in pairs {
@@ -164,13 +181,15 @@ mod tests {
             account("c", &[], None),
         ])
         .unwrap();
-        assert_eq!(map.owner_of(&key(1)), map.owner_of(&key(2)));
-        assert_ne!(map.owner_of(&key(1)), Some(key(1)));
-        assert_eq!(map.owner_of(&key(3)), Some(key(9)));
-        assert_eq!(map.owner_of(&key(4)), None);
+        let owner = |map: &AccountMap, n| map.owner_of(&key(n)).map(|owner| owner.fingerprint);
+        assert_eq!(owner(&map, 1), owner(&map, 2));
+        assert_ne!(owner(&map, 1), Some(key(1)));
+        assert_eq!(owner(&map, 3), Some(key(9)));
+        assert_eq!(owner(&map, 4), None);
+        assert_eq!(&*map.owner_of(&key(2)).unwrap().name, "a");
         // A rotated key changes neither the owner nor another account.
         let rotated = AccountMap::new(vec![account("a", &[2, 5], None)]).unwrap();
-        assert_eq!(rotated.owner_of(&key(5)), map.owner_of(&key(1)));
+        assert_eq!(owner(&rotated, 5), owner(&map, 1));
         assert_ne!(rotated.digest(), map.digest());
     }
 

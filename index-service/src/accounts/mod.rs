@@ -9,6 +9,6 @@ mod reload;
 mod table;
 
 pub use file::AccountsFile;
-pub use map::{Account, AccountMap};
+pub use map::{Account, AccountMap, Owner};
 pub use reload::{AccountSource, FileSource, Loaded, look, run};
 pub use table::TableSource;

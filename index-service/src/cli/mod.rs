@@ -20,6 +20,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, StoreConfig};
 use crate::telemetry;
 use crate::tokens::source::SourceError;
+use crate::traces::Traces;
 use crate::version::Build;
 
 /// Exit code for a configuration that the service does not start with.
@@ -161,7 +162,13 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn serve(config: Config, file: &Path, build: Build) -> ExitCode {
-    telemetry::init(&config.log);
+    let traces = match Traces::start(&config.telemetry) {
+        Ok(traces) => traces,
+        Err(reason) => {
+            return bad_config(&ConfigError::new(file, Some("telemetry"), reason));
+        }
+    };
+    telemetry::init(&config.log, &traces);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -174,6 +181,7 @@ fn serve(config: Config, file: &Path, build: Build) -> ExitCode {
                 stop_signal(),
             ))
         });
+    traces.stop();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(boot::BootError::Model(error)) => {

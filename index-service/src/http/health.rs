@@ -21,21 +21,33 @@ pub async fn live() -> &'static str {
 
 /// `GET /readyz`: tokenizers are loaded, accounts are known and the store answers.
 pub async fn ready(State(service): State<Arc<Service>>) -> Response {
+    match readiness(&service).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Whether requests can be served.
+///
+/// # Errors
+/// With what is missing.
+pub async fn readiness(service: &Service) -> Result<(), Failure> {
     if !service.is_warm() {
-        return Failure::unavailable("starting", "the service is starting").into_response();
+        return Err(Failure::unavailable("starting", "the service is starting"));
     }
     if let Some(model) = service.models.pending() {
         let reason = format!("the tokenizer of {model:?} is not loaded yet");
-        return Failure::unavailable("model_loading", reason).into_response();
+        return Err(Failure::unavailable("model_loading", reason));
     }
     if let Err(error) = service.principals.check_loaded() {
-        return Failure::unavailable("store_unavailable", error.to_string()).into_response();
+        return Err(Failure::unavailable("store_unavailable", error.to_string()));
     }
     match tokio::time::timeout(PING_TIMEOUT, service.store.ping()).await {
-        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
             service.metrics.store_errors.count(StoreOperation::Ping);
-            Failure::unavailable("store_unavailable", "the store does not answer").into_response()
+            let reason = "the store does not answer";
+            Err(Failure::unavailable("store_unavailable", reason))
         }
     }
 }

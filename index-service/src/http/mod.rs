@@ -8,6 +8,9 @@ mod health;
 pub mod limits;
 mod policy;
 mod purge;
+mod status;
+
+pub use health::readiness;
 
 use std::sync::Arc;
 
@@ -21,6 +24,7 @@ use prompt_cache_core::wire::{CLASSIFY_PATH, COMMIT_PATH, POLICY_PATH, READY_PAT
 use serde::Serialize;
 
 use crate::state::Service;
+use crate::traces;
 use crate::version::Build;
 
 /// Path of the liveness probe.
@@ -29,28 +33,34 @@ pub const HEALTH_PATH: &str = "/healthz";
 pub const PURGE_PATH: &str = "/v1/purge";
 /// Path of the metrics.
 pub const METRICS_PATH: &str = "/metrics";
+/// Path of what the status page shows.
+pub const STATUS_PATH: &str = "/v1/status";
 
 /// Path of the version.
 pub const VERSION_PATH: &str = "/version";
 
 /// All routes. `/v1/*` asks for the bearer token, if one is configured, and is limited; probes
-/// and metrics are neither, so that they answer when the service is full. The purge has a token
+/// and metrics are neither, so that they answer when the service is full. The status page's own
+/// files are open, too: they hold no data. The purge has a token
 /// of its own and takes as long as it takes.
 pub fn router(service: Arc<Service>) -> Router {
     let v1 = Router::new()
         .route(CLASSIFY_PATH, post(classify::classify))
         .route(COMMIT_PATH, post(commit::commit))
         .route(POLICY_PATH, get(policy::policy))
+        .route(STATUS_PATH, get(status::report))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&service),
             limits::limit,
         ))
+        .layer(middleware::from_fn(traces::trace))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&service),
             auth::require_bearer,
         ));
     Router::new()
         .merge(v1)
+        .merge(status::page())
         .route(PURGE_PATH, post(purge::purge_entries))
         .route(HEALTH_PATH, get(health::live))
         .route(READY_PATH, get(health::ready))
@@ -80,6 +90,11 @@ impl Failure {
             code,
             message: message.into(),
         }
+    }
+
+    /// What it says to programs.
+    pub const fn code(&self) -> &'static str {
+        self.code
     }
 
     /// 400: the caller's mistake.

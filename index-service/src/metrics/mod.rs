@@ -213,6 +213,9 @@ pub trait Tally<V> {
 
     /// Counts `by`.
     fn count_by(&self, value: V, by: u64);
+
+    /// What has been counted.
+    fn counted(&self, value: V) -> u64;
 }
 
 impl<L, V> Tally<V> for Family<L, Counter>
@@ -221,5 +224,9 @@ where
 {
     fn count_by(&self, value: V, by: u64) {
         self.get_or_create(&value.into()).inc_by(by);
+    }
+
+    fn counted(&self, value: V) -> u64 {
+        self.get_or_create(&value.into()).get()
     }
 }

@@ -10,3 +10,4 @@ mod crash;
 mod disk;
 mod harness;
 mod life;
+mod traces;

@@ -19,4 +19,5 @@ mod leases;
 mod model_files;
 mod reload;
 mod simulation;
+mod status;
 mod worked_examples;

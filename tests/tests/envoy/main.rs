@@ -119,7 +119,7 @@ async fn every_shipped_config_is_one_that_envoy_takes() {
     assert_eq!(checked, 2);
 }
 
-/// The compose file's Envoy is the shipped one, but for what a container needs.
+/// The compose file's Envoy is the shipped one, but for what a container needs and who is a tenant.
 #[test]
 fn the_containers_config_is_the_shipped_one() {
     let layout = Layout::of_tests();
@@ -141,8 +141,8 @@ fn the_containers_config_is_the_shipped_one() {
         let plugin = filter["configuration"]["value"].as_str().unwrap();
         let mut plugin: Value = serde_json::from_str(plugin).unwrap();
         let members = plugin.as_object_mut().unwrap();
-        for secret in ["index_token", "fingerprint_key"] {
-            members.remove(secret);
+        for own in ["index_token", "fingerprint_key", "principal"] {
+            members.remove(own);
         }
         filter["configuration"]["value"] = plugin;
     }
