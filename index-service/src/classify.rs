@@ -108,7 +108,7 @@ async fn answer(
             block: at.block,
             tokens: entry.tokens.into(),
         });
-        let counts = count(service, model, scope, from, &wanted, body).await?;
+        let counts = count(service, model, scope, from, &wanted, (request.api, body)).await?;
         match counts {
             Some(counts) => split(service, model, &found, &wanted, &counts),
             None => pure_read(model, &found),
