@@ -159,7 +159,8 @@ _place from to:
 
 # Needs dist/
 [private]
-_deploy:
+_deploy: _envoy
+    @python3 tests/deploy/tutorial.py
     @if ./just --ensure deploy; then \
         exec python3 tests/deploy/check.py .tools/deploy; \
     else \

@@ -18,12 +18,13 @@ COPY dist/prompt-cache-index /out/
 FROM ${BINARY} AS binary
 
 FROM debian:bookworm-slim
-# The authorities for TLS to a database or a model hub: the slim image has none.
-COPY --from=rust:1.95-bookworm /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=binary /out/prompt-cache-index /usr/local/bin/prompt-cache-index
-# The embedded ledger, the one place that is written: a volume, so that the rest can be read-only.
-RUN useradd --system --uid 10001 --no-create-home prompt-cache && \
+# The authorities for TLS to a database or a model hub. The directory is for the embedded ledger, the one
+# place that is written: a volume, so that the rest can be read-only.
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends ca-certificates && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin && \
+    useradd --system --uid 10001 --no-create-home prompt-cache && \
     install -d -o 10001 -g 10001 -m 700 /var/lib/prompt-cache
+COPY --from=binary /out/prompt-cache-index /usr/local/bin/prompt-cache-index
 USER 10001:10001
 WORKDIR /var/lib/prompt-cache
 VOLUME /var/lib/prompt-cache

@@ -24,6 +24,7 @@ import yaml  # noqa: E402
 
 KUBERNETES = "1.35"
 CHART = ROOT / "envoy/helm/prompt-cache-index"
+TUTORIAL = ROOT / "docs/tutorial-istio.md"
 SERVICE = ROOT / "dist/prompt-cache-index"
 HELM = TOOLS / "bin/helm"
 COMPOSE = TOOLS / "bin/docker-compose"
@@ -131,7 +132,9 @@ def chart(folder):
     output = run(HELM, "lint", "--strict", CHART)
     check("helm lint", output.returncode == 0, said(output))
     manifests = []
-    for values in [None, *sorted((CHART / "ci").glob("*.yaml"))]:
+    tutorial = folder / "the-tutorials-values.yaml"
+    tutorial.write_text(re.search(r"```yaml\n(.*?)```", TUTORIAL.read_text(), re.S)[1])
+    for values in [None, tutorial, *sorted((CHART / "ci").glob("*.yaml"))]:
         where = f"chart with {values.stem if values else 'its defaults'}"
         output = render(*(["--values", values] if values else []))
         check(where, output.returncode == 0, said(output))

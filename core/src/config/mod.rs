@@ -1,8 +1,12 @@
 //! The filter's configuration: raw JSON of the Envoy plugin → validated settings.
 
+mod nearest;
+
 use std::fmt;
 
 use serde::Deserialize;
+
+pub use nearest::with_nearest;
 
 use crate::{
     ledger::Tier,
@@ -14,74 +18,107 @@ use crate::{
 pub const REQUEST_BYTES_LIMIT: usize = 256 << 20;
 /// Most memory leases may take, in bytes, for the same reason.
 pub const LEASE_BYTES_LIMIT: usize = 256 << 20;
+/// Largest event that may be edited, and most bytes of a response that may be held.
+const HELD_BYTES_LIMIT: usize = 64 << 20;
+/// Longest of most waits.
+const DAY_MS: u64 = 86_400_000;
+/// Longest tick: deadlines are kept by it.
+const COMMIT_FLUSH_MS_LIMIT: u64 = 60_000;
+/// Largest of the other counts.
+const COUNT_LIMIT: u64 = 1_000_000;
 
-/// The validated plugin configuration. Every key but `index_cluster` has a default.
+/// The validated plugin configuration: one JSON object. Every key but `index_cluster` has a
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FilterConfig {
     /// Envoy cluster of the index service.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("x-default" = "required")))]
     pub index_cluster: String,
     /// `:authority` of the callouts.
     pub index_authority: String,
-    /// Bearer token of the callouts; none: no `authorization` header.
+    /// Bearer token of the callouts: the service's `auth_token`. None: no `authorization` header.
     pub index_token: Option<String>,
-    /// Key of the principal fingerprints. The same on every proxy of a mesh.
+    /// Key of the principal fingerprints. Set it, the same on every proxy of a mesh. Changing it
+    /// starts every tenant afresh.
     pub fingerprint_key: String,
-    /// Where the principal comes from: the first that is present.
+    /// Where the principal comes from, the first that is present.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub principal: Vec<PrincipalSource>,
-    /// Enabled tiers, in the order in which refusals name them. A model's policy overrides them.
+    /// Enabled tiers, in the order in which refusals name them, for models that the service does
+    /// not know. A model's own come from the service.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub tiers: Vec<Tier>,
-    /// Tier of a marker without `ttl`. A model's policy overrides it.
+    /// Tier of a marker without `ttl`, likewise; one of `tiers`.
     pub default_tier: Tier,
-    /// Whether a longer tier may follow a shorter one.
+    /// Whether a longer tier may follow a shorter one, or (`longest_first`) is refused.
     pub mixed_ttl_order: MixedTtlOrder,
-    /// Top-level members of the request that shape the prompt, part of every prefix hash.
+    /// Top-level members of the request that shape the prompt: part of every prefix hash.
     pub prefix_params: Vec<String>,
-    /// Largest request body, in bytes. Keep Envoy's buffer limit at the same value.
+    /// Largest request body, in bytes; larger ones are refused with 400. Keep Envoy's buffer limit
+    /// at the same value.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = REQUEST_BYTES_LIMIT)))]
     pub max_request_bytes: usize,
-    /// Largest SSE event that is edited, in bytes.
+    /// Largest SSE event that is edited, in bytes; larger ones pass unedited.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1024, max = HELD_BYTES_LIMIT)))]
     pub max_event_bytes: usize,
-    /// Most bytes of a response held back, in bytes.
+    /// Most bytes of a response held back; beyond it they are released unedited.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1024, max = HELD_BYTES_LIMIT)))]
     pub max_held_bytes: usize,
     /// From the request's departure to the last moment a terminal usage frame waits.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = DAY_MS)))]
     pub classify_deadline_ms: u64,
     /// From a success to the last attempt to commit it.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = DAY_MS)))]
     pub commit_deadline_ms: u64,
     /// How often a worker sends what it has to commit; also the tick of the root context.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = COMMIT_FLUSH_MS_LIMIT)))]
     pub commit_flush_ms: u64,
     /// Commits a worker keeps while the service is away; the oldest goes first.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = COUNT_LIMIT)))]
     pub commit_queue_max: usize,
-    /// How often a worker asks for the policy.
+    /// How often a worker asks for the policy: which models are active.
+    #[cfg_attr(feature = "schema", schemars(range(min = 100, max = DAY_MS)))]
     pub policy_refresh_ms: u64,
-    /// Memory for leases, per worker, in bytes; 0: every marked request makes a callout.
+    /// Memory of a worker for leases, in bytes, 128 each; 0: every marked request makes a callout.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = LEASE_BYTES_LIMIT)))]
     pub lease_bytes_max: usize,
-    /// How long leases are trusted since the service last confirmed its policy.
+    /// How long leases are trusted since the service last confirmed its policy. Give it several
+    /// times `policy_refresh_ms`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = DAY_MS)))]
     pub lease_trust_ms: u64,
-    /// Largest prompt that the first callout brings along, in bytes; 0: the service is always
-    /// asked by hashes first.
+    /// Largest prompt, in bytes, that goes along with the first callout where no lease knows it:
+    /// most such prompts are new, and one callout costs less than two. 0: the prompt is only sent
+    /// when the service asks for it.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = REQUEST_BYTES_LIMIT)))]
     pub text_at_once_bytes_max: usize,
     /// Failed classifications in a row that open the breaker.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = COUNT_LIMIT)))]
     pub breaker_failures: u32,
-    /// How long an open breaker waits before its probe.
+    /// How long an open breaker waits before its probe of `/readyz`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = DAY_MS)))]
     pub breaker_open_ms: u64,
     /// Remove the upstream's own cache fields from responses that are not cached here.
     pub scrub_upstream_cache_fields: bool,
-    /// Request header that carries the prefix hash of the first breakpoint, for consistent-hash
-    /// routing; none: no header.
+    /// Request header that gets the prefix hash of the first breakpoint, for consistent-hash
+    /// routing; lower case. None: no header.
     pub prefix_hash_header: Option<String>,
     /// Add a per-tenant `cache_salt` member to the forwarded body of active models.
     pub cache_salt: bool,
 }
 
-/// One place a principal may come from.
+/// One place a principal may come from: `"authorization_bearer"`, `"x_api_key"`,
+/// `{"header": "x-tenant"}` or `{"attribute": ["connection", "uri_san_peer_certificate"]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 pub enum PrincipalSource {
     /// The token of `authorization: Bearer …`.
     AuthorizationBearer,
     /// The value of `x-api-key`.
     XApiKey,
-    /// The value of a named request header.
+    /// The value of a named request header, in lower case.
     Header(String),
     /// An Envoy attribute, as path segments: `["connection", "uri_san_peer_certificate"]`.
     Attribute(Vec<String>),
@@ -148,7 +185,7 @@ impl FilterConfig {
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         let config: Self = serde_json::from_slice(json).map_err(|e| ConfigError {
             key: key_at(json, &e).unwrap_or_else(|| "(top level)".into()),
-            reason: e.to_string(),
+            reason: with_nearest(e.to_string()),
         })?;
         config.validated()
     }
@@ -193,7 +230,6 @@ impl FilterConfig {
         if let Some(name) = &self.prefix_hash_header {
             check_header_name("prefix_hash_header", name)?;
         }
-        let day_ms = 86_400_000;
         between(
             "max_request_bytes",
             self.max_request_bytes as u64,
@@ -204,31 +240,36 @@ impl FilterConfig {
             "max_event_bytes",
             self.max_event_bytes as u64,
             1_024,
-            64 << 20,
+            HELD_BYTES_LIMIT as u64,
         )?;
         between(
             "max_held_bytes",
             self.max_held_bytes as u64,
             1_024,
-            64 << 20,
+            HELD_BYTES_LIMIT as u64,
         )?;
-        between("classify_deadline_ms", self.classify_deadline_ms, 1, day_ms)?;
-        between("commit_deadline_ms", self.commit_deadline_ms, 1, day_ms)?;
-        between("commit_flush_ms", self.commit_flush_ms, 1, 60_000)?;
+        between("classify_deadline_ms", self.classify_deadline_ms, 1, DAY_MS)?;
+        between("commit_deadline_ms", self.commit_deadline_ms, 1, DAY_MS)?;
+        between(
+            "commit_flush_ms",
+            self.commit_flush_ms,
+            1,
+            COMMIT_FLUSH_MS_LIMIT,
+        )?;
         between(
             "commit_queue_max",
             self.commit_queue_max as u64,
             1,
-            1_000_000,
+            COUNT_LIMIT,
         )?;
-        between("policy_refresh_ms", self.policy_refresh_ms, 100, day_ms)?;
+        between("policy_refresh_ms", self.policy_refresh_ms, 100, DAY_MS)?;
         between(
             "lease_bytes_max",
             self.lease_bytes_max as u64,
             0,
             LEASE_BYTES_LIMIT as u64,
         )?;
-        between("lease_trust_ms", self.lease_trust_ms, 1, day_ms)?;
+        between("lease_trust_ms", self.lease_trust_ms, 1, DAY_MS)?;
         between(
             "text_at_once_bytes_max",
             self.text_at_once_bytes_max as u64,
@@ -239,9 +280,9 @@ impl FilterConfig {
             "breaker_failures",
             u64::from(self.breaker_failures),
             1,
-            1_000_000,
+            COUNT_LIMIT,
         )?;
-        between("breaker_open_ms", self.breaker_open_ms, 1, day_ms)?;
+        between("breaker_open_ms", self.breaker_open_ms, 1, DAY_MS)?;
         Ok(self)
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long a cache entry lives after it was written or last read. Ordered by duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Tier {
     /// Five minutes.
     #[serde(rename = "5m")]

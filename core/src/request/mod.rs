@@ -103,6 +103,7 @@ pub struct MarkerRules<'a> {
 /// Whether a longer tier may follow a shorter one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 pub enum MixedTtlOrder {
     /// It may.
     #[default]

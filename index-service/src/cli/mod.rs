@@ -1,6 +1,7 @@
 //! The command line: `serve`, `check-config`, and what operators do to accounts and ledgers.
 
 mod accounts;
+mod check;
 mod count;
 mod health;
 mod ledger;
@@ -17,7 +18,6 @@ use clap::{Parser, Subcommand};
 use crate::boot;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, StoreConfig};
-use crate::policy::Models;
 use crate::telemetry;
 use crate::tokens::source::SourceError;
 
@@ -61,11 +61,12 @@ enum Command {
     Count(count::CountArgs),
     /// Ask a running service whether it is ready: exit code 0, or 1 and one line that says why not.
     Health(health::HealthArgs),
-    /// Check a configuration file: exit code 0, or 2 and one line that says what is wrong.
-    CheckConfig {
-        /// YAML file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+    /// Check configuration files: exit code 0, or 2 and one line that says what is wrong.
+    CheckConfig(check::CheckArgs),
+    /// Print the JSON Schema of a configuration, for editors.
+    Schema {
+        /// Whose.
+        which: check::Which,
     },
 }
 
@@ -73,7 +74,8 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::CheckConfig { config } => finish(check(&config)),
+            Command::CheckConfig(args) => finish(args.run()),
+            Command::Schema { which } => finish(which.print()),
             Command::Count(args) => finish(args.run()),
             Command::Health(args) => finish(args.run()),
             Command::Accounts(command) => finish(command.run()),
@@ -176,13 +178,6 @@ fn serve(config: Config, file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Loads what the configuration names, but asks no hub.
-fn check(file: &Path) -> Result<(), Failed> {
-    let config = Config::load(file)?;
-    Models::new(&config.models).map_err(|error| source_error(file, error.index, &error.error))?;
-    Ok(())
 }
 
 /// A model's files that do not load are an error of the configuration.

@@ -6,6 +6,7 @@
 mod error;
 mod observe;
 mod raw;
+pub mod schema;
 mod secret;
 mod source;
 mod store;
@@ -163,7 +164,9 @@ pub struct LogConfig {
 }
 
 /// Shape of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object per line.
@@ -173,7 +176,9 @@ pub enum LogFormat {
 }
 
 /// Least severe level that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// Failures that need a person.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::validate::{Invalid, beside, invalid};
@@ -32,7 +33,7 @@ pub(super) struct RawUrl {
 }
 
 /// A string of the file that is not printed either.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct RawSecret(String);
 

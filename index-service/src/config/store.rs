@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use redis::IntoConnectionInfo as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::secret::{RawSecret, RawUrl, Secret};
@@ -14,6 +15,14 @@ pub const LEDGER_FILE: &str = "ledger.redb";
 const SCHEMA_BYTES_MAX: usize = 63;
 /// Longest prefix of the keys in Redis.
 const KEY_PREFIX_BYTES_MAX: usize = 64;
+/// Least memory for pages of the embedded store's file.
+const CACHE_BYTES_MIN: u64 = 1 << 20;
+/// Most connections of a pool.
+const CONNECTIONS_MAX: u64 = 1000;
+/// Longest wait for a server.
+const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Longest time that refreshes gather.
+const REFRESH_FLUSH_MS_MAX: u64 = 10_000;
 
 /// Which store, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +115,16 @@ impl RedisConfig {
 }
 
 /// One key per kind of store; at most one may be given.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStore {
+    /// One file on this machine, one process.
     #[serde(deserialize_with = "given")]
     embedded: Option<RawEmbedded>,
+    /// A PostgreSQL database, shared by any number of replicas.
     #[serde(deserialize_with = "given")]
     postgres: Option<RawPostgres>,
+    /// Redis or Valkey, shared by any number of replicas.
     #[serde(deserialize_with = "given")]
     redis: Option<RawRedis>,
 }
@@ -122,11 +134,17 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Opti
     T::deserialize(from).map(Some)
 }
 
-#[derive(Debug, Deserialize)]
+/// One file on this machine, one process.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RawEmbedded {
+    /// Directory of `ledger.redb`; created when missing. One process at a time.
     data_dir: PathBuf,
+    /// Memory for pages of the file, in bytes.
+    #[schemars(range(min = CACHE_BYTES_MIN))]
     cache_bytes: usize,
+    /// How long refreshes gather before they are written: the window a crash can lose.
+    #[schemars(range(min = 1, max = REFRESH_FLUSH_MS_MAX))]
     refresh_flush_ms: u64,
 }
 
@@ -143,18 +161,38 @@ impl Default for RawEmbedded {
 /// Default of every store.
 const REFRESH_FLUSH_MS: u64 = 200;
 
-#[derive(Debug, Deserialize)]
+/// A PostgreSQL database, shared by any number of replicas.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RawPostgres {
+    /// Connection string, `postgresql://user:password@host/database`, several hosts with commas.
+    /// One of the three is needed. Never logged.
     url: Option<RawSecret>,
+    /// The same from a file; relative to the directory of the configuration.
     url_file: Option<PathBuf>,
+    /// The same from the environment variable of this name.
     url_env: Option<String>,
+    /// Schema of the tables, created when missing. Lower-case letters, digits and `_`.
     schema: String,
+    /// PEM file with the certificate authorities to trust. TLS is always used and verified, unless
+    /// the URL says `sslmode=disable`.
+    #[schemars(extend("x-default" = "the system's"))]
     ca_file: Option<PathBuf>,
+    /// Connections of one replica.
+    #[schemars(range(min = 1, max = CONNECTIONS_MAX))]
     connections_max: usize,
+    /// Longest wait for a free connection.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     acquire_timeout_ms: u64,
+    /// Longest time to open one.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     connect_timeout_ms: u64,
+    /// Longest time for one operation with all its waits and its second try; also the server's
+    /// `statement_timeout`.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     operation_timeout_ms: u64,
+    /// As for the embedded store.
+    #[schemars(range(min = 1, max = REFRESH_FLUSH_MS_MAX))]
     refresh_flush_ms: u64,
 }
 
@@ -175,17 +213,32 @@ impl Default for RawPostgres {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Redis or Valkey, shared by any number of replicas.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RawRedis {
+    /// `redis://user:password@host:6379/0`, or `rediss://` for TLS, always verified. Of a cluster,
+    /// one or more nodes separated by white space. One of the three is needed. Never logged.
     url: Option<RawSecret>,
+    /// The same from a file; relative to the directory of the configuration.
     url_file: Option<PathBuf>,
+    /// The same from the environment variable of this name.
     url_env: Option<String>,
+    /// Whether the URLs are nodes of a cluster.
     cluster: bool,
+    /// What every key starts with. Letters, digits and `_.:-`, at most 64.
     key_prefix: String,
+    /// PEM file with the certificate authorities to trust.
+    #[schemars(extend("x-default" = "the system's"))]
     ca_file: Option<PathBuf>,
+    /// Longest time to open a connection.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     connect_timeout_ms: u64,
+    /// Longest time for one operation with its redirects, waits and second try.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     operation_timeout_ms: u64,
+    /// As for the embedded store.
+    #[schemars(range(min = 1, max = REFRESH_FLUSH_MS_MAX))]
     refresh_flush_ms: u64,
 }
 
@@ -225,7 +278,7 @@ impl RawEmbedded {
             return Err(invalid("store.embedded.data_dir", "must not be empty"));
         }
         let cache_bytes = self.cache_bytes as u64;
-        at_least("store.embedded.cache_bytes", cache_bytes, 1 << 20)?;
+        at_least("store.embedded.cache_bytes", cache_bytes, CACHE_BYTES_MIN)?;
         refresh_flush("store.embedded", self.refresh_flush_ms)?;
         Ok(EmbeddedConfig {
             data_dir: self.data_dir,
@@ -260,7 +313,12 @@ impl RawPostgres {
             return Err(invalid("store.postgres.schema", reason));
         }
         let connections = self.connections_max as u64;
-        between("store.postgres.connections_max", connections, 1, 1000)?;
+        between(
+            "store.postgres.connections_max",
+            connections,
+            1,
+            CONNECTIONS_MAX,
+        )?;
         timeouts(
             STORE,
             &[
@@ -344,9 +402,14 @@ fn is_identifier(name: &str) -> bool {
 fn timeouts(store: &str, values: &[(&str, u64)]) -> Result<(), Invalid> {
     values
         .iter()
-        .try_for_each(|(key, value)| between(&format!("{store}.{key}"), *value, 1, 60_000))
+        .try_for_each(|(key, value)| between(&format!("{store}.{key}"), *value, 1, TIMEOUT_MS_MAX))
 }
 
 fn refresh_flush(store: &str, value: u64) -> Result<(), Invalid> {
-    between(&format!("{store}.refresh_flush_ms"), value, 1, 10_000)
+    between(
+        &format!("{store}.refresh_flush_ms"),
+        value,
+        1,
+        REFRESH_FLUSH_MS_MAX,
+    )
 }

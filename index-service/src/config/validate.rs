@@ -20,7 +20,14 @@ use crate::http::limits::MODEL_NAME_BYTES_MAX;
 use crate::tokens::{ImageTokens, Tiles};
 
 /// Models one service may serve: each is a set of metric labels.
-const MODELS_MAX: usize = 1000;
+pub(super) const MODELS_MAX: usize = 1000;
+/// Shortest and longest pause between two rounds of something that recurs.
+pub(super) const PAUSE_MS_MIN: u64 = 10;
+pub(super) const PAUSE_MS_MAX: u64 = 3_600_000;
+/// Longest wait.
+pub(super) const WAIT_MS_MAX: u64 = 600_000;
+/// Most of anything that is counted.
+pub(super) const COUNT_MAX: u64 = 1 << 20;
 /// Longest shared token.
 const AUTH_TOKEN_BYTES_MAX: usize = 4096;
 
@@ -60,8 +67,18 @@ fn build(raw: Raw, path: &Path) -> Result<Config, Invalid> {
         &store,
         path,
     )?;
-    between("sweep_interval_ms", raw.sweep_interval_ms, 10, 3_600_000)?;
-    between("tokenizer_poll_ms", raw.tokenizer_poll_ms, 10, 3_600_000)?;
+    between(
+        "sweep_interval_ms",
+        raw.sweep_interval_ms,
+        PAUSE_MS_MIN,
+        PAUSE_MS_MAX,
+    )?;
+    between(
+        "tokenizer_poll_ms",
+        raw.tokenizer_poll_ms,
+        PAUSE_MS_MIN,
+        PAUSE_MS_MAX,
+    )?;
     Ok(Config {
         listen,
         auth_token,
@@ -198,7 +215,7 @@ fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> 
 }
 
 /// What an image may count at most, or have as a side: an entry holds 32 bits of tokens.
-const IMAGE_MAX: u64 = 100_000;
+pub(super) const IMAGE_MAX: u64 = 100_000;
 
 fn images(raw: &RawImageTokens) -> Result<ImageTokens, Invalid> {
     let tiles = match raw {
@@ -315,40 +332,40 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
         raw.commit_body_bytes_max as u64,
         16 << 10,
     )?;
+    let tokenize_concurrency_max = raw
+        .tokenize_concurrency_max
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let counts = [
         ("limits.connections_max", raw.connections_max),
         ("limits.concurrency_max", raw.concurrency_max),
-        (
-            "limits.tokenize_concurrency_max",
-            raw.tokenize_concurrency_max,
-        ),
+        ("limits.tokenize_concurrency_max", tokenize_concurrency_max),
     ];
     for (key, value) in counts {
-        between(key, value as u64, 1, 1 << 20)?;
+        between(key, value as u64, 1, COUNT_MAX)?;
     }
     between(
         "limits.tokenize_queue_max",
         raw.tokenize_queue_max as u64,
         0,
-        1 << 20,
+        COUNT_MAX,
     )?;
     between(
         "limits.tokenize_timeout_ms",
         raw.tokenize_timeout_ms,
         1,
-        600_000,
+        WAIT_MS_MAX,
     )?;
     between(
         "limits.request_timeout_ms",
         raw.request_timeout_ms,
         1,
-        600_000,
+        WAIT_MS_MAX,
     )?;
     between(
         "limits.shutdown_grace_ms",
         raw.shutdown_grace_ms,
         0,
-        600_000,
+        WAIT_MS_MAX,
     )?;
     Ok(Limits {
         classify_body_bytes_max: raw.classify_body_bytes_max,
@@ -357,7 +374,7 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
         commit_body_bytes_max: raw.commit_body_bytes_max,
         connections_max: raw.connections_max,
         concurrency_max: raw.concurrency_max,
-        tokenize_concurrency_max: raw.tokenize_concurrency_max,
+        tokenize_concurrency_max,
         tokenize_queue_max: raw.tokenize_queue_max,
         tokenize_timeout_ms: raw.tokenize_timeout_ms,
         request_timeout_ms: raw.request_timeout_ms,

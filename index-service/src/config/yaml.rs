@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use prompt_cache_core::config::with_nearest;
 use serde::de::DeserializeOwned;
 
 use super::ConfigError;
@@ -34,5 +35,5 @@ fn explain(error: &serde_saphyr::Error) -> String {
         .without_snippet()
         .render_with_formatter(&serde_saphyr::UserMessageFormatter);
     // The parser names the Rust type.
-    reason.replace("invalid u64", "not a whole number")
+    with_nearest(reason.replace("invalid u64", "not a whole number"))
 }

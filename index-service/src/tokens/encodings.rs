@@ -8,6 +8,7 @@
 //! The encodings are tables of a few megabytes that live once per process. Counting is linear
 //! in the text, also for text without any word boundary.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::tokenizer::{Builtin, Tokenizer};
@@ -17,7 +18,7 @@ use super::{CountError, Counted, Counts, Method, Prompt, TokenSource};
 const RULE: &str = "prompt-cache block texts 1";
 
 /// A built-in encoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Encoding {
     /// The encoding of recent OpenAI models.
     #[serde(rename = "o200k_base")]

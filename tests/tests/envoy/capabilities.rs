@@ -36,8 +36,8 @@ const HOST_CALLS: [(&str, &str); 17] = [
 /// Made by the SDK and not in `src/host.rs`.
 const BY_THE_SDK: [&str; 2] = ["log", "set_effective_context"];
 
-/// What Rust's standard library asks of WASI: clocks, hash seeds, a panic's message and end, and an
-/// environment that is empty.
+/// What Rust's standard library asks of WASI: clocks and hash seeds; when it panics, the environment,
+/// which is empty, a place for the message, and the end.
 const WASI: [&str; 6] = [
     "clock_time_get",
     "environ_get",
@@ -48,11 +48,7 @@ const WASI: [&str; 6] = [
 ];
 
 /// Callbacks in which the SDK keeps its books, beside those that our contexts implement.
-const SDK_CALLBACKS: [&str; 3] = [
-    "proxy_on_context_create",
-    "proxy_on_delete",
-    "proxy_on_vm_start",
-];
+const SDK_CALLBACKS: [&str; 2] = ["proxy_on_context_create", "proxy_on_delete"];
 
 fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use minijinja::machinery::{ast, parse};
 use minijinja::syntax::SyntaxConfig;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What `content` is given as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentFormat {
     /// One string; several parts are joined by a line feed.

@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+mod reference;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -100,7 +102,7 @@ fn a_refusal_names_file_key_and_reason() {
         (
             format!("{MODEL}modles: []"),
             "c.yaml: modles: ",
-            "unknown field `modles`",
+            "unknown field `modles`; did you mean `models`?",
         ),
         (format!("{MODEL}{MODEL}"), "c.yaml: duplicate", "`models`"),
         (
@@ -579,4 +581,43 @@ fn the_binary_exits_with_2_and_one_line() {
         .output()
         .unwrap();
     assert_eq!(good.status.code(), Some(0));
+}
+
+/// What `check-config --filter` is given → its exit code, and a part of its line.
+#[test]
+fn the_filter_s_configuration_is_checked_wherever_it_stands() {
+    let good = r#"{"index_cluster": "i", "cache_salt": true}"#;
+    let typo = r#"{"index_cluster": "i", "cache_slat": true}"#;
+    let envoy = |json: &str| {
+        format!(
+            "static_resources:\n- configuration:\n    \"@type\": \
+             type.googleapis.com/google.protobuf.StringValue\n    value: |\n      {json}\n"
+        )
+    };
+    let istio = |json: &str| format!("kind: Service\n---\nspec:\n  pluginConfig: {json}\n");
+    let salt = "cache_slat: unknown field `cache_slat`; did you mean `cache_salt`?";
+    let table = [
+        (good.to_owned(), 0, "1 configuration of the filter"),
+        (envoy(good), 0, "1 configuration"),
+        (istio(good) + "---\n" + &istio(good), 0, "2 configurations"),
+        (typo.to_owned(), 2, salt),
+        (envoy(typo), 2, salt),
+        (istio(typo), 2, salt),
+        ("a: 1".to_owned(), 2, "holds no configuration"),
+        ("a: [".to_owned(), 2, ""),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.yaml");
+    for (text, code, part) in table {
+        std::fs::write(&path, &text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
+            .args(["check-config", "--filter"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}: {said}");
+        assert!(said.contains("f.yaml: ") && said.contains(part), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }
