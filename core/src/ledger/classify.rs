@@ -227,6 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_one_step_of_the_look_back() {
+        let at = |block| Breakpoint {
+            block,
+            tier: Tier::OneHour,
+        };
+        // Blocks 10 to 39 are one run: 9 steps after it, the run, and 10 before it.
+        let run = |block| (11..40).contains(&block);
+        let blocks = look_back_runs(&[at(48)], run);
+        assert_eq!(blocks, (0..=48).collect::<Vec<_>>());
+        // A long one: its end, and the deepest boundaries in it that there is room for.
+        let long = |block| (1001..2000).contains(&block);
+        let blocks = look_back_runs(&[at(2002)], long);
+        assert_eq!(blocks.len(), MAX_CANDIDATES);
+        let (before, inside) = blocks.split_at(16);
+        assert_eq!(before, (984..1000).collect::<Vec<_>>());
+        assert_eq!(inside, (1939..=2002).collect::<Vec<_>>());
+        // Nothing is a run.
+        assert_eq!(
+            look_back_runs(&[at(48), at(30)], |_| false),
+            look_back(&[at(30), at(48)])
+        );
+    }
+
+    #[test]
     fn look_back_is_twenty_boundaries_without_repeats() {
         assert_eq!(look_back(&[at(3, Tier::OneHour)]), vec![0, 1, 2, 3]);
         assert_eq!(
