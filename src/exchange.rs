@@ -15,7 +15,7 @@ use crate::{
     host,
     lookup::Lookup,
     metrics::Veto,
-    response::{Expected, Response},
+    response::{Expectation, Expected, Response},
     shared::Shared,
 };
 
@@ -31,14 +31,14 @@ impl Exchange {
     pub fn begin(
         shared: Rc<Shared>,
         callout: Callout,
-        drop_usage_only: bool,
+        expectation: Expectation,
         trace: TraceHeaders,
         body: Vec<u8>,
     ) -> Self {
         Self {
             lookup: Lookup::begin(&shared, callout, trace, body),
             shared,
-            response: Response::ahead(drop_usage_only),
+            response: Response::ahead(expectation),
         }
     }
 

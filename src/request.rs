@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use prompt_cache_core::{
+    api::Api,
     config::{FilterConfig, PrincipalSource},
     edge::{Forward, Plan, PlanContext, bearer_token, plan},
     request::Refusal,
@@ -13,6 +14,7 @@ use crate::{
     callout::TraceHeaders,
     exchange::Exchange,
     host::{self, Headers},
+    response::Expectation,
     shared::Shared,
 };
 
@@ -29,6 +31,7 @@ pub enum Forwarded {
 /// What is kept of a request's headers until its body is whole.
 #[derive(Debug)]
 pub struct Sender {
+    pub api: Api,
     principal: Option<Fingerprint>,
     trace: TraceHeaders,
     accepts_encodings: bool,
@@ -37,8 +40,9 @@ pub struct Sender {
 
 impl Sender {
     /// Reads them.
-    pub fn of(shared: &Shared, headers: &Headers) -> Self {
+    pub fn of(shared: &Shared, headers: &Headers, api: Api) -> Self {
         Self {
+            api,
             principal: principal(shared, headers),
             trace: TraceHeaders::among(headers),
             accepts_encodings: headers.has("accept-encoding"),
@@ -86,13 +90,11 @@ pub fn declared_too_large(config: &FilterConfig, headers: &Headers) -> bool {
 }
 
 /// Answers 400 to a body over the limit.
-pub fn refuse_size(shared: &Shared) {
+pub fn refuse_size(shared: &Shared, api: Api) {
     shared.metrics.body_read_failed.add(1);
     let limit = shared.config.max_request_bytes;
-    let body = format!(
-        r#"{{"error":{{"message":"failed to read request body: larger than {limit} bytes","type":"invalid_request_error","code":"body_read_failed","param":null}}}}"#
-    );
-    respond_400(body.as_bytes());
+    let message = format!("failed to read request body: larger than {limit} bytes");
+    respond_400(&api.error(&message, "body_read_failed", "null"));
 }
 
 fn refuse_markers(shared: &Shared, refusal: &Refusal) {
@@ -114,6 +116,7 @@ pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwar
     let planned = plan(
         &body,
         &PlanContext {
+            api: sender.api,
             config: &shared.config,
             policy: &shared.policy.borrow(),
             principal: sender.principal,
@@ -140,7 +143,10 @@ pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwar
     Forwarded::Passed(Exchange::begin(
         Rc::clone(shared),
         callout,
-        edited && drop_usage_only,
+        Expectation {
+            api: sender.api,
+            drop_usage_only: edited && drop_usage_only,
+        },
         sender.trace,
         body,
     ))

@@ -5,7 +5,7 @@
 
 use std::{mem, rc::Rc};
 
-use prompt_cache_core::edge::is_chat_completions;
+use prompt_cache_core::api::Api;
 use proxy_wasm::{
     traits::{Context, HttpContext},
     types::Action,
@@ -76,33 +76,34 @@ impl HttpContext for Stream {
         }
         let headers = host::request_headers().unwrap_or_default();
         let header = |name| headers.get(name).unwrap_or_default();
-        if !is_chat_completions(&header(":method"), &header(":path")) {
+        let Some(api) = Api::of(&header(":method"), &header(":path")) else {
             return Action::Continue;
-        }
+        };
         #[cfg(feature = "trap")]
         if !header("x-prompt-cache-trap").is_empty() {
             std::process::abort();
         }
         if request::declared_too_large(&shared.config, &headers) {
-            request::refuse_size(shared);
+            request::refuse_size(shared, api);
             return Action::Pause;
         }
         self.phase = Phase::Collecting {
-            sender: Sender::of(shared, &headers),
+            sender: Sender::of(shared, &headers, api),
             body_bytes: 0,
         };
         Action::Pause
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let (Some(shared), Phase::Collecting { body_bytes, .. }) = (&self.shared, &mut self.phase)
+        let (Some(shared), Phase::Collecting { body_bytes, sender }) =
+            (&self.shared, &mut self.phase)
         else {
             return Action::Continue;
         };
         // While paused, `size` is all that is held.
         *body_bytes = size;
         if size > shared.config.max_request_bytes {
-            request::refuse_size(shared);
+            request::refuse_size(shared, sender.api);
             self.phase = Phase::Untouched;
             return Action::Pause;
         }

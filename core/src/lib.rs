@@ -4,6 +4,7 @@
 //! `docs/architecture.md` for the map and the invariants.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
 pub mod edge;
 pub mod ledger;

@@ -10,8 +10,9 @@
 )]
 
 use prompt_cache_core::{
+    api::Api,
     ledger::{Breakpoint, Tier},
-    request::{Edits, MarkerRules, MixedTtlOrder, scan},
+    request::{Edits, MarkerRules, MixedTtlOrder, scan_as},
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -22,6 +23,8 @@ use serde_json::{Value, value::RawValue};
 struct Scenario<'a> {
     /// What it shows.
     name: String,
+    #[serde(default)]
+    api: Api,
     /// The request, byte for byte.
     #[serde(borrow)]
     body: &'a RawValue,
@@ -54,7 +57,7 @@ struct ExpectedRefusal {
 
 fn run(scenario: &Scenario<'_>) {
     let name = &scenario.name;
-    let request = scan(scenario.body.get().as_bytes()).expect(name);
+    let request = scan_as(scenario.api, scenario.body.get().as_bytes()).expect(name);
     let tiers = scenario
         .tiers
         .clone()
@@ -68,8 +71,15 @@ fn run(scenario: &Scenario<'_>) {
         Ok(points) => (Some(points), None),
         Err(refusal) => {
             let body: Value = serde_json::from_slice(&refusal.to_json()).unwrap();
-            assert_eq!(body["error"]["code"], "invalid_cache_control", "{name}");
-            assert_eq!(body["error"]["param"], refusal.param.as_str(), "{name}");
+            let error = &body["error"];
+            assert_eq!(error["message"], refusal.message.as_str(), "{name}");
+            match scenario.api {
+                Api::Chat => {
+                    assert_eq!(error["code"], "invalid_cache_control", "{name}");
+                    assert_eq!(error["param"], refusal.param.as_str(), "{name}");
+                }
+                Api::Messages => assert_eq!(body["type"], "error", "{name}"),
+            }
             let reason = refusal.reason.as_str().to_owned();
             let (message, param) = (refusal.message, refusal.param);
             (
@@ -128,4 +138,4 @@ macro_rules! files {
     };
 }
 
-files!(automatic duplicates openai order positions refusals);
+files!(automatic duplicates messages openai order positions refusals);

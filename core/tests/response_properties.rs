@@ -108,6 +108,7 @@ fn any_options(kind: BodyKind) -> impl Strategy<Value = (RewriteOptions, Answer)
         move |(drop_usage_only, scrub, active, (event_bytes_max, held))| {
             let held_bytes_max = if held < 250 { 1 << 18 } else { held };
             let options = RewriteOptions {
+                api: prompt_cache_core::api::Api::Chat,
                 kind,
                 drop_usage_only,
                 event_bytes_max,

@@ -126,6 +126,7 @@ fn plenty() -> usize {
 /// Runs a scenario in the given pieces.
 fn run<'a>(scenario: &Scenario, pieces: impl Iterator<Item = &'a [u8]>) -> (String, Facts) {
     let options = RewriteOptions {
+        api: prompt_cache_core::api::Api::Chat,
         kind: match scenario.kind {
             Kind::Sse => BodyKind::Sse,
             Kind::Json => BodyKind::Json,

@@ -11,8 +11,11 @@
 mod response_corpus;
 mod response_reference;
 
+use prompt_cache_core::api::Api;
 use prompt_cache_core::response::{Answer, BodyKind, Output, RewriteOptions, Rewriter};
-use response_corpus::{JSON_BODIES, SPLIT, TRANSCRIPTS, options};
+use response_corpus::{
+    JSON_BODIES, MESSAGES_BODIES, MESSAGES_TRANSCRIPTS, SPLIT, TRANSCRIPTS, options,
+};
 use response_reference::{
     may_be_capped, rewrite,
     run::{NEVER, run, show},
@@ -22,7 +25,7 @@ use response_reference::{
 fn has_continuous_usage(name: &str) -> bool {
     matches!(
         name,
-        "litellm" | "openrouter" | "perplexity" | "vllm_continuous"
+        "messages" | "messages_vllm" | "litellm" | "openrouter" | "perplexity" | "vllm_continuous"
     )
 }
 
@@ -59,7 +62,12 @@ fn variants(kind: BodyKind) -> [(RewriteOptions, Answer); 4] {
 }
 
 fn check(name: &str, body: &[u8], kind: BodyKind) {
+    check_as(Api::Chat, name, body, kind);
+}
+
+fn check_as(api: Api, name: &str, body: &[u8], kind: BodyKind) {
     for (i, (options, answer)) in variants(kind).into_iter().enumerate() {
+        let options = RewriteOptions { api, ..options };
         for late in [false, true] {
             let expected = rewrite(body, options, answer, late);
             let at = if late { NEVER } else { 0 };
@@ -110,6 +118,19 @@ fn transcripts_split_anywhere(line_end: &str) {
                 show(&found)
             );
         }
+    }
+}
+
+/// The Messages API: the same, for its own transcripts.
+#[test]
+fn messages_split_anywhere() {
+    for (name, text) in MESSAGES_TRANSCRIPTS {
+        for body in line_endings(text) {
+            check_as(Api::Messages, name, &body, BodyKind::Sse);
+        }
+    }
+    for body in MESSAGES_BODIES {
+        check_as(Api::Messages, body, body.as_bytes(), BodyKind::Json);
     }
 }
 

@@ -49,6 +49,7 @@ impl Setup {
         let is_set = |bit: u8| flags & (1 << bit) != 0;
         Self {
             options: RewriteOptions {
+                api: prompt_cache_core::api::Api::Chat,
                 kind,
                 drop_usage_only: is_set(0),
                 event_bytes_max,

@@ -125,7 +125,8 @@ async fn answer(
             tokens: entry.tokens.into(),
         });
         let span = info_span!("count", text_bytes = body.len(), prefixes = wanted.len());
-        let counts = count(service, model, scope, from, &wanted, body)
+        let prompt = (request.api, body);
+        let counts = count(service, model, scope, from, &wanted, prompt)
             .instrument(span)
             .await?;
         match counts {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use prompt_cache_core::api::Api;
 use tracing::{Instrument as _, info_span};
 
 use crate::classify::ClassifyError;
@@ -14,7 +15,9 @@ use crate::state::Service;
 use crate::store::Scope;
 use crate::tokens::memory::Wanted;
 use crate::tokens::pool::PoolError;
-use crate::tokens::{CountError, Counted, Prompt};
+use crate::tokens::{CountError, Counted, PromptBody};
+
+const NO_REQUEST: &str = "the body is not a request of its API";
 
 /// The tokens of new prefixes.
 pub struct Tokens {
@@ -45,13 +48,13 @@ pub async fn count(
     scope: Scope,
     from: Option<Counted>,
     wanted: &[Wanted],
-    body: Bytes,
+    (api, body): (Api, Bytes),
 ) -> Result<Option<Tokens>, ClassifyError> {
     let prompt = OnceLock::new();
     let passes = OnceLock::new();
     let counts = service.memory.counts(scope, from, wanted, |from, blocks| {
         let _ = passes.set(());
-        tokenize(service, model, from, blocks, body.clone(), &prompt)
+        tokenize(service, model, from, blocks, (api, body.clone()), &prompt)
             .instrument(info_span!("tokenize"))
     });
     let counted = counts.await;
@@ -77,14 +80,17 @@ async fn tokenize(
     model: &ActiveModel,
     from: Option<Counted>,
     boundaries: Vec<u32>,
-    body: Bytes,
+    (api, body): (Api, Bytes),
     whole: &OnceLock<u64>,
 ) -> Result<Vec<u64>, Uncounted> {
     let tokens = Arc::clone(&model.tokens);
     let start = Instant::now();
     let counted = service.pool.run(body.len(), move |deadline| {
-        let Ok(prompt) = Prompt::parse(&body) else {
-            return Ok(Err("the body is not a chat request"));
+        let Ok(chat) = PromptBody::of(api, &body) else {
+            return Ok(Err(NO_REQUEST));
+        };
+        let Ok(prompt) = chat.prompt() else {
+            return Ok(Err(NO_REQUEST));
         };
         let deepest = boundaries.last().map_or(0, |block| *block as usize);
         if deepest >= prompt.block_count() {

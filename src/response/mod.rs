@@ -6,6 +6,7 @@ mod head;
 mod verdict;
 
 use prompt_cache_core::{
+    api::Api,
     edge::Bypass,
     response::{Answer, BodyKind, RewriteOptions, Rewriter},
 };
@@ -22,9 +23,16 @@ pub struct Expected {
     pub held_bytes_max: usize,
 }
 
+/// What is known of a response when the request leaves.
+#[derive(Clone, Copy)]
+pub struct Expectation {
+    pub api: Api,
+    pub drop_usage_only: bool,
+}
+
 /// The response of one exchange.
 pub struct Response {
-    drop_usage_only: bool,
+    expectation: Expectation,
     success: bool,
     state: State,
 }
@@ -40,9 +48,9 @@ enum State {
 
 impl Response {
     /// A response that has not begun.
-    pub const fn ahead(drop_usage_only: bool) -> Self {
+    pub const fn ahead(expectation: Expectation) -> Self {
         Self {
-            drop_usage_only,
+            expectation,
             success: false,
             state: State::Ahead,
         }
@@ -56,7 +64,11 @@ impl Response {
         self.state = State::Passing {
             complete: end_of_stream,
         };
-        let drops = self.drop_usage_only && head.kind() == Some(BodyKind::Sse);
+        let Expectation {
+            api,
+            drop_usage_only,
+        } = self.expectation;
+        let drops = drop_usage_only && head.kind() == Some(BodyKind::Sse);
         let inactive = expected.answer == Some(Answer::Inactive);
         if end_of_stream || (inactive && !drops && !expected.scrub) {
             return None;
@@ -67,8 +79,9 @@ impl Response {
         };
         head.forget_body();
         let options = RewriteOptions {
+            api,
             kind,
-            drop_usage_only: self.drop_usage_only,
+            drop_usage_only,
             event_bytes_max: expected.event_bytes_max,
             held_bytes_max: expected.held_bytes_max,
             scrub: expected.scrub,

@@ -246,6 +246,7 @@ pub const TRAILERS: [(&str, &str); 1] = [("x-checksum", "1")];
 /// rewriter itself, on the whole body.
 pub fn expected(body: &[u8], kind: BodyKind, drop_usage_only: bool, answer: Answer) -> Vec<u8> {
     let options = RewriteOptions {
+        api: prompt_cache_core::api::Api::Chat,
         kind,
         drop_usage_only,
         event_bytes_max: 1 << 20,

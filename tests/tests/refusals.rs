@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use prompt_cache_e2e::world::{Options, World, chat};
+use prompt_cache_e2e::{
+    http::Request,
+    world::{Options, World, chat},
+};
 use serde_json::{Value, json};
 
 const SHAPE: &str = r#"cache_control must be an object with a string "type": "ephemeral" (and an optional string "ttl")"#;
@@ -140,4 +143,36 @@ async fn an_order_of_tiers_can_be_asked_for() {
     let (response, seen) = world.exchange(&chat("a", &falling), &json!({})).await;
     assert_eq!(response.status, 200);
     assert!(!String::from_utf8_lossy(&seen.body).contains("cache_control"));
+}
+
+#[tokio::test]
+async fn the_messages_api_has_its_own_words() {
+    let mut world = World::start().await;
+    let marked = |kind: &str, ttl: &str| json!({"type": kind, "cache_control": ephemeral(ttl)});
+    let table = [
+        (
+            json!([marked("thinking", "5m")]),
+            "messages.0.content.0.cache_control: cache_control is not allowed on a thinking block",
+        ),
+        (
+            json!([marked("text", "2h")]),
+            "messages.0.content.0.cache_control.ephemeral.ttl: Input should be '5m' or '1h' (invalid cache_control ttl: \"2h\")",
+        ),
+        (
+            vec![marked("text", "5m"); 5].into(),
+            "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+        ),
+        (
+            json!([marked("text", "5m"), marked("text", "1h")]),
+            "messages.0.content.1.cache_control.ttl: a longer ttl must not come after a shorter one. Blocks are processed in the following order: `tools`, `system`, `messages` (cache_control ttl 1h at messages[0].content[1].cache_control follows the shorter ttl 5m at messages[0].content[0].cache_control; longer ttls must come first)",
+        ),
+    ];
+    for (content, message) in table {
+        let body = json!({"model": "demo", "max_tokens": 1, "messages": [{"role": "user", "content": content}]});
+        let request = Request::post("/v1/messages", body.to_string()).header("x-api-key", "a");
+        let response = world.client.call(&request).await;
+        assert_eq!(response.status, 400, "{}", response.text());
+        let error = json!({"type": "invalid_request_error", "message": message});
+        assert_eq!(response.json(), json!({"type": "error", "error": error}));
+    }
 }

@@ -4,12 +4,13 @@
 
 use prompt_cache_e2e::{
     faults::Route,
+    http::Request,
     world::{
         Options, World, cache_of, chat, completion, completion_events, long_prefix, marked,
         marked_stream,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Every read is the service's.
 fn without_leases() -> Options {
@@ -263,4 +264,91 @@ async fn metrics_carry_labels() {
         let bare = name.split('{').next().unwrap();
         assert!(!bare.contains(['=', ';']) && !bare.ends_with('_'), "{name}");
     }
+}
+
+/// A request of the Messages API, its system prompt marked for an hour.
+fn message(prefix: &str, stream: bool) -> Request {
+    let body = json!({
+        "model": "demo", "max_tokens": 16, "stream": stream,
+        "system": [{"type": "text", "text": prefix, "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        "messages": [{"role": "user", "content": "And now?"}],
+    });
+    Request::post("/v1/messages", body.to_string()).header("x-api-key", "anna")
+}
+
+/// The usage of a Messages answer whose prompt has 5000 tokens: read, created for an hour.
+fn disjoint(usage: &Value) -> (u64, u64) {
+    let number = |name: &str| usage[name].as_u64().unwrap_or_else(|| panic!("{usage}"));
+    let (read, created) = (
+        number("cache_read_input_tokens"),
+        number("cache_creation_input_tokens"),
+    );
+    assert_eq!(number("input_tokens") + read + created, 5000, "{usage}");
+    let tiers = &usage["cache_creation"];
+    assert_eq!(tiers["ephemeral_1h_input_tokens"], created, "{usage}");
+    assert_eq!(tiers["ephemeral_5m_input_tokens"], 0, "{usage}");
+    assert_eq!(usage.get("prompt_tokens_details"), None, "{usage}");
+    (read, created)
+}
+
+#[tokio::test]
+async fn messages_buffered() {
+    let mut world = World::start().await;
+    let request = message(&long_prefix("messages"), false);
+    let upstream_says = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "demo",
+        "content": [{"type": "text", "text": "Yes."}], "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5000, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 2},
+    });
+    let (response, seen) = world.exchange(&request, &upstream_says).await;
+    let (read, written) = disjoint(&response.usage());
+    assert!(read == 0 && written > 1024, "{}", response.text());
+    assert_eq!(response.usage()["output_tokens"], 2);
+    let seen = String::from_utf8_lossy(&seen.body).into_owned();
+    assert!(
+        !seen.contains("cache_control") && !seen.contains("stream_options"),
+        "{seen}"
+    );
+    let mut without_usage = response.json();
+    without_usage["usage"] = upstream_says["usage"].clone();
+    assert_eq!(without_usage, upstream_says);
+
+    world.await_commits(1).await;
+    let (response, _) = world.exchange(&request, &upstream_says).await;
+    assert_eq!(disjoint(&response.usage()), (written, 0));
+}
+
+#[tokio::test]
+async fn messages_streamed() {
+    let mut world = World::start().await;
+    let request = message(&long_prefix("messages, streamed"), true);
+    let start = json!({"type": "message_start", "message": {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "demo", "content": [],
+        "usage": {"input_tokens": 5000, "output_tokens": 1},
+    }});
+    let delta = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}});
+    let events = [start, delta, json!({"type": "message_stop"})].map(|event| event.to_string());
+    let events: Vec<_> = events.iter().map(String::as_str).collect();
+
+    // The start may be too early for the classification; the end is not.
+    let (response, _) = world.stream(&request, &events).await;
+    let (read, written) = disjoint(&response.usage());
+    assert!(read == 0 && written > 1024, "{}", response.text());
+    world.await_commits(1).await;
+
+    let (response, _) = world.stream(&request, &events).await;
+    assert_eq!(disjoint(&response.usage()), (written, 0));
+    // From a lease: known when the response begins.
+    let start = &response.events()[0];
+    assert_eq!(disjoint(&start["message"]["usage"]), (written, 0));
+
+    // An error in the middle commits nothing: the prefix is new the next time.
+    let other = message(&long_prefix("messages, failed"), true);
+    let failed = [
+        events[0],
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+    ];
+    world.stream(&other, &failed).await;
+    let (response, _) = world.stream(&other, &events).await;
+    assert_eq!(disjoint(&response.usage()).0, 0);
 }

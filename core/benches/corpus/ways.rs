@@ -68,6 +68,7 @@ pub fn all_plain(body: &[u8]) -> (Vec<u8>, Vec<[u8; 32]>) {
 /// A rewriter whose answer is there.
 pub fn rewriter(kind: BodyKind) -> Rewriter {
     let options = RewriteOptions {
+        api: prompt_cache_core::api::Api::Chat,
         kind,
         drop_usage_only: true,
         event_bytes_max: 1 << 20,

@@ -137,6 +137,7 @@ mod tests {
     fn request(principal: u8, hash: u8) -> ClassifyRequest {
         ClassifyRequest {
             v: WIRE_VERSION,
+            api: crate::api::Api::Chat,
             principal: Fingerprint::of(&[principal], b"who").unwrap(),
             model: "m".to_owned(),
             breakpoints: vec![Breakpoint {

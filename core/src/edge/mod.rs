@@ -10,7 +10,6 @@ mod outbox;
 mod plan;
 mod policy;
 mod principal;
-mod route;
 
 pub use breaker::Breaker;
 pub use bypass::Bypass;
@@ -21,4 +20,3 @@ pub use outbox::{Arrived, Delivery, Outbox, Settled};
 pub use plan::{Callout, Forward, Plan, PlanContext, plan};
 pub use policy::PolicyView;
 pub use principal::bearer_token;
-pub use route::is_chat_completions;

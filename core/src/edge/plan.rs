@@ -7,16 +7,19 @@ use super::{
     policy::PolicyView,
 };
 use crate::{
+    api::Api,
     config::FilterConfig,
-    ledger::{Breakpoint, Candidate, Split, look_back},
+    ledger::{Breakpoint, Candidate, Split, look_back_runs},
     prefix_hash::PrefixHash,
-    request::{ChatRequest, Edits, MarkerRules, Refusal, scan},
+    request::{ChatRequest, Edits, MarkerRules, Refusal, scan_as},
     wire::{ClassifyRequest, Fingerprint, ModelPolicy, WIRE_VERSION},
 };
 
 /// What the plan depends on beside the body.
 #[derive(Debug)]
 pub struct PlanContext<'a> {
+    /// What the request's path says it speaks.
+    pub api: Api,
     /// The filter's settings.
     pub config: &'a FilterConfig,
     /// The active models.
@@ -69,7 +72,7 @@ pub enum Callout {
 
 /// Plans a request from its whole body.
 pub fn plan(body: &[u8], context: &PlanContext<'_>, leases: &mut Leases) -> Plan {
-    let request = match scan(body) {
+    let request = match scan_as(context.api, body) {
         Ok(request) => request,
         Err(opaque) => {
             return Plan::Forward(Forward {
@@ -113,7 +116,9 @@ fn plan_chat(
             (Some(first), Some(last)) => {
                 let hashes = request.prefix_hashes(&config.prefix_params, last.block);
                 routing_hash = hash_at(&hashes, first.block);
-                classification(policy, principal, breakpoints, &hashes, context, leases)
+                let blocks = look_back_runs(&breakpoints, |block| request.continues_run(block));
+                let asked = (breakpoints, blocks);
+                classification(policy, principal, asked, &hashes, context, leases)
             }
             _ => Callout::Known(Split::default()),
         },
@@ -123,7 +128,7 @@ fn plan_chat(
         (true, Some(_), Some(principal)) => cache_salt(principal),
         _ => None,
     };
-    let ensure_usage = policy.is_some() && request.stream();
+    let ensure_usage = policy.is_some() && request.stream() && context.api.is_chat();
     let edits = Edits {
         ensure_usage,
         cache_salt: salt.as_deref(),
@@ -148,7 +153,7 @@ fn plan_chat(
 fn classification(
     policy: &ModelPolicy,
     principal: Fingerprint,
-    breakpoints: Vec<Breakpoint>,
+    (breakpoints, blocks): (Vec<Breakpoint>, Vec<u32>),
     hashes: &[PrefixHash],
     context: &PlanContext<'_>,
     leases: &mut Leases,
@@ -168,9 +173,9 @@ fn classification(
         let hash = hash_at(hashes, block)?;
         Some(Candidate { block, hash })
     };
-    let blocks = look_back(&breakpoints);
     Callout::Ask(ClassifyRequest {
         v: WIRE_VERSION,
+        api: context.api,
         principal,
         model: policy.model.clone(),
         breakpoints,

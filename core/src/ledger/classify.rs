@@ -83,13 +83,43 @@ impl Found {
 /// The blocks whose boundaries are candidates: ascending, without repeats, at most
 /// [`MAX_CANDIDATES`] for at most [`MAX_BREAKPOINTS`] breakpoints.
 pub fn look_back(breakpoints: &[Breakpoint]) -> Vec<u32> {
-    let mut blocks: Vec<u32> = breakpoints
-        .iter()
-        .flat_map(|b| b.block.saturating_sub(LOOK_BACK_BLOCKS - 1)..=b.block)
-        .collect();
-    sort_by_key(&mut blocks, |block| u64::from(*block));
+    look_back_runs(breakpoints, |_| false)
+}
+
+/// [`look_back`] where a run of blocks counts as one; `continues` tells of a block that it belongs
+/// to the run of the block before it. The ends of runs come first, then the deepest of the
+/// boundaries inside runs, as far as [`MAX_CANDIDATES`] allows.
+pub fn look_back_runs(breakpoints: &[Breakpoint], continues: impl Fn(u32) -> bool) -> Vec<u32> {
+    let mut ends: Vec<u32> = Vec::new();
+    let mut inner: Vec<u32> = Vec::new();
+    for breakpoint in breakpoints {
+        let mut block = breakpoint.block;
+        let mut steps = 1;
+        ends.push(block);
+        while let Some(before) = block.checked_sub(1) {
+            if continues(block) {
+                inner.push(before);
+            } else if steps == LOOK_BACK_BLOCKS {
+                break;
+            } else {
+                steps += 1;
+                ends.push(before);
+            }
+            block = before;
+        }
+    }
+    ascending(&mut ends);
+    ascending(&mut inner);
+    inner.retain(|block| !ends.contains(block));
+    let room = MAX_CANDIDATES.saturating_sub(ends.len());
+    ends.extend(inner.iter().rev().take(room));
+    ascending(&mut ends);
+    ends
+}
+
+fn ascending(blocks: &mut Vec<u32>) {
+    sort_by_key(blocks, |block| u64::from(*block));
     blocks.dedup();
-    blocks
 }
 
 /// Finds the hit among `candidates` (ascending by block), `live` being what the ledger answered
@@ -194,6 +224,30 @@ mod tests {
             })
             .collect();
         find_hit(breakpoints, &candidates, &answers)
+    }
+
+    #[test]
+    fn a_run_is_one_step_of_the_look_back() {
+        let at = |block| Breakpoint {
+            block,
+            tier: Tier::OneHour,
+        };
+        // Blocks 10 to 39 are one run: 9 steps after it, the run, and 10 before it.
+        let run = |block| (11..40).contains(&block);
+        let blocks = look_back_runs(&[at(48)], run);
+        assert_eq!(blocks, (0..=48).collect::<Vec<_>>());
+        // A long one: its end, and the deepest boundaries in it that there is room for.
+        let long = |block| (1001..2000).contains(&block);
+        let blocks = look_back_runs(&[at(2002)], long);
+        assert_eq!(blocks.len(), MAX_CANDIDATES);
+        let (before, inside) = blocks.split_at(16);
+        assert_eq!(before, (984..1000).collect::<Vec<_>>());
+        assert_eq!(inside, (1939..=2002).collect::<Vec<_>>());
+        // Nothing is a run.
+        assert_eq!(
+            look_back_runs(&[at(48), at(30)], |_| false),
+            look_back(&[at(30), at(48)])
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod tier;
 
 pub use classify::{
     Breakpoint, Candidate, Found, LOOK_BACK_BLOCKS, LiveEntry, MAX_BREAKPOINTS, MAX_CANDIDATES,
-    NewEntry, find_hit, look_back, split_writes,
+    NewEntry, find_hit, look_back, look_back_runs, split_writes,
 };
 pub use refresh::{REFRESH_GAIN_PARTS_MIN, refreshed};
 pub use scope::{SCOPE_BYTES, Scope};

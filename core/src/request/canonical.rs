@@ -39,6 +39,7 @@ pub(super) enum Token {
     OtherPart = 0x15,
     ToolCall = 0x16,
     Boundary = 0x17,
+    System = 0x18,
 }
 
 /// Takes tokens and turns them into a hash.
@@ -181,7 +182,7 @@ impl Sink {
     pub fn object_as_given(
         &mut self,
         reader: &mut Reader<'_>,
-        left_out: impl Fn(&[u8]) -> bool,
+        left_out: fn(&[u8]) -> bool,
     ) -> Result<(), Opaque> {
         self.token(Token::Object);
         reader.open()?;
@@ -201,10 +202,35 @@ impl Sink {
 
     /// Members by name, then [`Token::End`].
     pub fn members(&mut self, body: &[u8], members: &Members<'_>) -> Result<(), Opaque> {
+        self.members_and_items(body, members, b"", |_| false)
+    }
+
+    /// Like [`Self::members`], the items of the array `name` without their `left_out` members.
+    pub fn members_and_items(
+        &mut self,
+        body: &[u8],
+        members: &Members<'_>,
+        name: &[u8],
+        left_out: fn(&[u8]) -> bool,
+    ) -> Result<(), Opaque> {
         for member in &members.0 {
             self.text(member.key);
             match member.text {
                 Some(text) => self.text(text),
+                None if *member.name == *name && member.value.of(body).starts_with(b"[") => {
+                    let mut reader = Reader::at(body, member.value.start as usize);
+                    self.token(Token::Array);
+                    reader.open()?;
+                    let mut first = true;
+                    while reader.element(first)? {
+                        first = false;
+                        match reader.peek() {
+                            Some(b'{') => self.object_as_given(&mut reader, left_out)?,
+                            _ => self.value(&mut reader)?,
+                        }
+                    }
+                    self.token(Token::End);
+                }
                 None => self.value(&mut Reader::at(body, member.value.start as usize))?,
             }
         }

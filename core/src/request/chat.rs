@@ -3,11 +3,13 @@
 use std::{borrow::Cow, fmt};
 
 use super::json::Span;
+use crate::api::Api;
 
 /// A chat completion body that was read once. Borrows the body; memory is a few bytes per block
 /// and marker.
 #[derive(Debug)]
 pub struct ChatRequest<'b> {
+    pub(super) api: Api,
     pub(super) body: &'b [u8],
     pub(super) model: Option<Cow<'b, str>>,
     pub(super) stream: bool,
@@ -15,6 +17,7 @@ pub struct ChatRequest<'b> {
     /// The value of the last top-level `cache_salt`.
     pub(super) cache_salt: Option<Span>,
     pub(super) tools: Tools,
+    pub(super) system: System,
     pub(super) messages: Messages,
     /// The top-level `cache_control`, unless `null`.
     pub(super) automatic: Option<Span>,
@@ -72,6 +75,16 @@ pub(super) struct Tools {
     pub markers: Vec<Marker>,
 }
 
+/// The last top-level `system`, where the API has one.
+#[derive(Debug, Default)]
+pub(super) struct System {
+    pub value: Option<Span>,
+    /// One block of a string, or for each element of an array.
+    pub blocks: Vec<Block>,
+    /// In the order of the bytes.
+    pub markers: Vec<Marker>,
+}
+
 /// The last top-level `messages`.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
@@ -89,6 +102,18 @@ pub(super) struct Block {
     /// The part, tool call or message; of text only its string.
     pub value: Span,
     pub form: Form,
+    pub kind: Kind,
+}
+
+/// What a content block of the Messages API is, as far as rules differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Plain,
+    ToolUse,
+    ToolResult,
+    /// Takes no marker.
+    Thinking,
 }
 
 /// How a block is spelled.
@@ -174,9 +199,22 @@ pub enum BlockPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Tool(u32),
+    System(u32),
     Message(u32),
-    Part { message: u32, part: u32 },
-    ToolCall { message: u32, call: u32 },
+    Part {
+        message: u32,
+        part: u32,
+    },
+    /// An element of the `content` of a tool's result.
+    Inner {
+        message: u32,
+        part: u32,
+        inner: u32,
+    },
+    ToolCall {
+        message: u32,
+        call: u32,
+    },
     Top,
 }
 
@@ -184,7 +222,13 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tool(tool) => write!(f, "tools[{tool}]."),
+            Self::System(part) => write!(f, "system[{part}]."),
             Self::Message(message) => write!(f, "messages[{message}]."),
+            Self::Inner {
+                message,
+                part,
+                inner,
+            } => write!(f, "messages[{message}].content[{part}].content[{inner}]."),
             Self::Part { message, part } => write!(f, "messages[{message}].content[{part}]."),
             Self::ToolCall { message, call } => {
                 write!(f, "messages[{message}].tool_calls[{call}].")
@@ -197,9 +241,10 @@ impl fmt::Display for Place {
 /// See [`ChatRequest::block_place`].
 pub(super) fn block_place(request: &ChatRequest<'_>, block: u32) -> Option<BlockPlace> {
     let tools = super::json::offset(request.tools.blocks.len());
-    let Some(at) = block.checked_sub(tools) else {
+    if block < tools {
         return Some(BlockPlace::Tool { tool: block });
-    };
+    }
+    let at = block.checked_sub(request.messages_at())?;
     if at as usize >= request.messages.blocks.len() {
         return None;
     }
@@ -222,25 +267,51 @@ pub(super) fn block_place(request: &ChatRequest<'_>, block: u32) -> Option<Block
 }
 
 impl ChatRequest<'_> {
+    /// The first block of the messages.
+    pub(super) fn messages_at(&self) -> u32 {
+        super::json::offset(self.tools.blocks.len() + self.system.blocks.len())
+    }
+
+    /// What a block is.
+    pub(super) fn kind(&self, block: u32) -> Kind {
+        let at = block.checked_sub(self.messages_at());
+        let block = at.and_then(|at| self.messages.blocks.get(at as usize));
+        block.map_or(Kind::Plain, |block| block.kind)
+    }
+
+    /// Whether a block continues the run of tool uses, or of tool results, that the block before
+    /// it belongs to: such a run is one step of the look-back.
+    pub fn continues_run(&self, block: u32) -> bool {
+        let kind = self.kind(block);
+        matches!(kind, Kind::ToolUse | Kind::ToolResult)
+            && block
+                .checked_sub(1)
+                .is_some_and(|before| self.kind(before) == kind)
+    }
+
     /// The block a place marks; `None` at the top level of a request without blocks.
     pub(super) fn marked_block(&self, place: Place) -> Option<u32> {
-        let tools = super::json::offset(self.tools.blocks.len());
         let first = |message: u32| {
             let message = self.messages.list.get(message as usize)?;
-            Some((tools + message.first_block, message))
+            Some((self.messages_at() + message.first_block, message))
         };
         match place {
             Place::Tool(tool) => Some(tool),
+            Place::System(part) => Some(super::json::offset(self.tools.blocks.len()) + part),
             Place::Message(message) => {
                 let (first, message) = first(message)?;
                 Some(first + message.block_count() - 1)
             }
-            Place::Part { message, part } => Some(first(message)?.0 + part),
+            Place::Part { message, part } | Place::Inner { message, part, .. } => {
+                Some(first(message)?.0 + part)
+            }
             Place::ToolCall { message, call } => {
                 let (first, message) = first(message)?;
                 Some(first + message.parts + call)
             }
-            Place::Top => super::json::offset(self.block_count()).checked_sub(1),
+            Place::Top => (0..super::json::offset(self.block_count()))
+                .rev()
+                .find(|&block| self.kind(block) != Kind::Thinking),
         }
     }
 }

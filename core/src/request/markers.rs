@@ -5,17 +5,22 @@ use std::borrow::Cow;
 
 use super::{
     MarkerRules, MixedTtlOrder, Refusal, RefusalReason,
-    chat::{ChatRequest, Dialect, Place},
+    chat::{ChatRequest, Dialect, Kind, Place},
     json::{Reader, Span},
+    messages,
     openai::{self, CacheOptions},
     refusal::quoted,
 };
-use crate::ledger::{Breakpoint, MAX_BREAKPOINTS, Tier};
+use crate::{
+    api::Api,
+    ledger::{Breakpoint, MAX_BREAKPOINTS, Tier},
+};
 
 /// See [`ChatRequest::marked`].
 pub(super) fn marked(request: &ChatRequest<'_>) -> bool {
     !request.messages.markers.is_empty()
         || !request.tools.markers.is_empty()
+        || !request.system.markers.is_empty()
         || request.automatic.is_some()
         || request
             .cache_options
@@ -30,6 +35,21 @@ pub(super) fn breakpoints(
     if !marked(request) {
         return Ok(Vec::new());
     }
+    let rules = &match request.api {
+        Api::Chat => *rules,
+        Api::Messages => MarkerRules {
+            mixed_ttl_order: MixedTtlOrder::LongestFirst,
+            ..*rules
+        },
+    };
+    resolve(request, rules).map_err(|refusal| Refusal {
+        api: request.api,
+        message: messages::wording(request, &refusal, rules).unwrap_or(refusal.message),
+        ..refusal
+    })
+}
+
+fn resolve(request: &ChatRequest<'_>, rules: &MarkerRules<'_>) -> Result<Vec<Breakpoint>, Refusal> {
     let mut read = Read::default();
     let outcome = read.all(request, rules);
     // A wrong order among the markers before the first other error comes before that error.
@@ -93,6 +113,7 @@ impl Read {
             .tools
             .markers
             .iter()
+            .chain(&request.system.markers)
             .chain(&request.messages.markers);
         let mut items: Vec<(Span, Place, Option<Dialect>)> = on_blocks
             .map(|marker| (marker.value, marker.place, Some(marker.dialect)))
@@ -107,6 +128,15 @@ impl Read {
         for (value, place, dialect) in items {
             match dialect {
                 Some(Dialect::CacheControl) => {
+                    if let Place::Part { .. } = place
+                        && request
+                            .marked_block(place)
+                            .is_some_and(|block| request.kind(block) == Kind::Thinking)
+                    {
+                        let message = "cache_control is not allowed on a thinking block";
+                        let reason = RefusalReason::MalformedCacheControl;
+                        return Err(Problem(reason, message.to_owned()).at(place));
+                    }
                     let tier =
                         parse(request.body, value, rules).map_err(|problem| problem.at(place))?;
                     self.add(request, place, tier)?;
@@ -203,6 +233,7 @@ fn check_order(points: &[Point], rules: &MarkerRules<'_>) -> Result<(), Refusal>
                 message,
                 param: point.path(),
                 reason: RefusalReason::TtlOrder,
+                api: Api::Chat,
             });
         }
         before = Some(point);
@@ -223,6 +254,7 @@ impl Problem {
             message: self.1,
             param: format!("{place}{key}"),
             reason: self.0,
+            api: Api::Chat,
         }
     }
 }

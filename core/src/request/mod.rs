@@ -8,6 +8,7 @@ mod canonical;
 mod chat;
 mod json;
 mod markers;
+mod messages;
 mod openai;
 mod prefix;
 mod refusal;
@@ -24,6 +25,7 @@ pub use chat::{BlockPlace, ChatRequest};
 pub use refusal::{Refusal, RefusalReason};
 
 use crate::{
+    api::Api,
     ledger::{Breakpoint, Tier},
     prefix_hash::PrefixHash,
 };
@@ -113,7 +115,7 @@ pub enum MixedTtlOrder {
 /// What is changed in the forwarded body besides the removal of markers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Edits<'a> {
-    /// Ask for usage in streams (only where `stream` is `true`).
+    /// Ask for usage in streams (only where `stream` is `true` and the API has to be asked).
     pub ensure_usage: bool,
     /// The `cache_salt` member to set; it replaces the client's own.
     pub cache_salt: Option<&'a str>,
@@ -124,7 +126,15 @@ pub struct Edits<'a> {
 /// # Errors
 /// Says why the body has to be forwarded as it is.
 pub fn scan(body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
-    scanner::scan(body)
+    scanner::scan(Api::Chat, body)
+}
+
+/// Reads a body of that API once.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_as(api: Api, body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
+    scanner::scan(api, body)
 }
 
 impl<'b> ChatRequest<'b> {
@@ -172,10 +182,10 @@ impl<'b> ChatRequest<'b> {
 
     /// The number of blocks.
     pub fn block_count(&self) -> usize {
-        self.tools.blocks.len() + self.messages.blocks.len()
+        self.tools.blocks.len() + self.system.blocks.len() + self.messages.blocks.len()
     }
 
-    /// Where a block stands in the request; `None` beyond the last block.
+    /// Where a block stands in a chat request; `None` beyond the last block, and for `system`.
     pub fn block_place(&self, block: u32) -> Option<BlockPlace> {
         chat::block_place(self, block)
     }

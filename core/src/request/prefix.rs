@@ -5,13 +5,15 @@
 use super::{
     Opaque,
     canonical::{Members, Sink, Token},
-    chat::{Block, ChatRequest, Form, Message},
+    chat::{Block, ChatRequest, Form, Kind, Message},
     json::{Reader, Span, Text, offset},
 };
-use crate::prefix_hash::PrefixHash;
+use crate::{api::Api, prefix_hash::PrefixHash};
 
 /// Starts every chain; a change of the encoding changes it.
 const VERSION: &[u8] = b"prompt-cache-prefix/1";
+/// The same for the Messages API.
+const VERSION_MESSAGES: &[u8] = b"prompt-cache-prefix/1/messages";
 
 /// See [`ChatRequest::prefix_hashes`].
 pub(super) fn hashes(
@@ -35,8 +37,12 @@ pub(super) fn hashes(
 }
 
 /// The names that are never hashed as the start of a chain: they are the blocks.
-fn gives_blocks(name: &[u8]) -> bool {
-    matches!(name, b"messages" | b"tools")
+fn gives_blocks(api: Api, name: &[u8]) -> bool {
+    match name {
+        b"messages" | b"tools" => true,
+        b"system" => api == Api::Messages,
+        _ => false,
+    }
 }
 
 /// The markers of the request itself, in either dialect: no parameters, whatever the config names.
@@ -74,6 +80,13 @@ impl<'b> Chain<'_, 'b> {
                 return Ok(());
             }
         }
+        for &part in &self.request.system.blocks {
+            self.sink.token(Token::System);
+            self.part(part)?;
+            if self.end_of_block() {
+                return Ok(());
+            }
+        }
         for message in &self.request.messages.list {
             if self.message(message)? {
                 return Ok(());
@@ -98,17 +111,27 @@ impl<'b> Chain<'_, 'b> {
             .iter()
             .position(|&byte| byte == b'{')
             .unwrap_or_default();
-        let known = [request.tools.value, request.messages.value];
+        let known = [
+            request.tools.value,
+            request.system.value,
+            request.messages.value,
+        ];
         let mut members = Members::of(request.body, offset(start), &known, |name| {
-            gives_blocks(name) || (is_param(name) && !is_top_marker(name))
+            gives_blocks(request.api, name) || (is_param(name) && !is_top_marker(name))
         })?;
         members.retain(|name, value| match name {
             // Without blocks they are hashed as values: engines tell some of these apart.
             b"tools" => request.tools.blocks.is_empty() && !self.is_null(value),
+            b"system" if request.api == Api::Messages => {
+                request.system.blocks.is_empty() && !self.is_null(value)
+            }
             b"messages" => request.messages.list.is_empty() && !self.is_null(value),
             _ => !self.is_null(value),
         });
-        self.sink.plain(VERSION);
+        self.sink.plain(match request.api {
+            Api::Chat => VERSION,
+            Api::Messages => VERSION_MESSAGES,
+        });
         self.sink.members(request.body, &members)?;
         let hash = self.sink.finish();
         self.sink.raw(hash.as_bytes());
@@ -158,10 +181,13 @@ impl<'b> Chain<'_, 'b> {
         }
         self.sink.token(Token::Message);
         let known = [message.content, message.tool_calls];
-        let mut members = Members::of(body, message.value.start, &known, |name| !is_marker(name))?;
+        let is_chat = self.request.api.is_chat();
+        let mut members = Members::of(body, message.value.start, &known, |name| {
+            !(is_chat && is_marker(name))
+        })?;
         members.retain(|name, value| match name {
             b"content" => message.parts == 0 && !self.is_null(value),
-            b"tool_calls" => message.calls == 0 && !self.is_null(value),
+            b"tool_calls" if is_chat => message.calls == 0 && !self.is_null(value),
             _ => true,
         });
         self.sink.members(body, &members)
@@ -177,7 +203,17 @@ impl<'b> Chain<'_, 'b> {
         }
         if part.value.of(body).starts_with(b"{") {
             self.sink.token(Token::Part);
-            let members = Members::of(body, start, &[], |name| !is_part_marker(name))?;
+            let marker = if self.request.api.is_chat() {
+                is_part_marker
+            } else {
+                is_marker
+            };
+            let members = Members::of(body, start, &[], |name| !marker(name))?;
+            if part.kind == Kind::ToolResult {
+                return self
+                    .sink
+                    .members_and_items(body, &members, b"content", is_marker);
+            }
             return self.sink.members(body, &members);
         }
         self.sink.token(Token::OtherPart);

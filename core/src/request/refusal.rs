@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::api::Api;
+
 /// Characters of a client's own value that a message repeats.
 const ECHO_CHARS_MAX: usize = 64;
 
@@ -14,17 +16,16 @@ pub struct Refusal {
     pub param: String,
     /// The cause, for the metric.
     pub reason: RefusalReason,
+    /// The API that was spoken, for the shape of the answer.
+    pub api: Api,
 }
 
 impl Refusal {
     /// The JSON body of the 400.
     pub fn to_json(&self) -> Vec<u8> {
-        let quote = |text: &str| serde_json::to_string(text).unwrap_or_default();
-        let (message, param) = (quote(&self.message), quote(&self.param));
-        format!(
-            r#"{{"error":{{"message":{message},"type":"invalid_request_error","code":"invalid_cache_control","param":{param}}}}}"#
-        )
-        .into_bytes()
+        let param = serde_json::to_string(&self.param).unwrap_or_default();
+        self.api
+            .error(&self.message, "invalid_cache_control", &param)
     }
 }
 
@@ -92,6 +93,7 @@ mod tests {
             message: "no \"good\"".into(),
             param: "tools[0].cache_control".into(),
             reason: RefusalReason::InvalidTtl,
+            api: Api::Chat,
         };
         let body: serde_json::Value = serde_json::from_slice(&refusal.to_json()).unwrap();
         assert_eq!(

@@ -6,22 +6,22 @@
 use super::{
     BLOCKS_MAX, MARKERS_MAX, MEMBERS_MAX, Opaque,
     chat::{
-        Block, ChatRequest, Dialect, Form, Marker, Message, Messages, ObjectEnd, Place,
-        StreamOptions, Tools,
+        Block, ChatRequest, Dialect, Form, Kind, Marker, Message, Messages, ObjectEnd, Place,
+        StreamOptions, System, Tools,
     },
     json::{Key, Reader, Span, Text, offset},
 };
-use crate::order::sort_by_key;
+use crate::{api::Api, order::sort_by_key};
 
 /// Reads a body. See [`super::scan`].
-pub(super) fn scan(body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
+pub(super) fn scan(api: Api, body: &[u8]) -> Result<ChatRequest<'_>, Opaque> {
     if u32::try_from(body.len()).is_err() {
         return Err(Opaque::TooLarge);
     }
     if std::str::from_utf8(body).is_err() {
         return Err(Opaque::NotUtf8);
     }
-    let mut scanner = Scanner::new(body);
+    let mut scanner = Scanner::new(api, body);
     if scanner.reader.token() == Some(b'{') {
         scanner.body()?;
         scanner.end_of_body()?;
@@ -79,6 +79,15 @@ impl Section {
     }
 }
 
+/// What the `content` members of one part hold.
+#[derive(Default)]
+struct Inside {
+    /// All of them.
+    values: Vec<Span>,
+    /// The markers of the last.
+    markers: Vec<Marker>,
+}
+
 struct Scanner<'b> {
     reader: Reader<'b>,
     found: ChatRequest<'b>,
@@ -87,14 +96,16 @@ struct Scanner<'b> {
 }
 
 impl<'b> Scanner<'b> {
-    fn new(body: &'b [u8]) -> Self {
+    fn new(api: Api, body: &'b [u8]) -> Self {
         let found = ChatRequest {
+            api,
             body,
             model: None,
             stream: false,
             stream_options: StreamOptions::Absent,
             cache_salt: None,
             tools: Tools::default(),
+            system: System::default(),
             messages: Messages::default(),
             automatic: None,
             cache_options: None,
@@ -124,15 +135,18 @@ impl<'b> Scanner<'b> {
         self.found.end = self.object(usize::MAX, |this, key| {
             match &*key.name {
                 b"cache_control" => return this.marker(&mut automatic),
-                b"prompt_cache_options" => return this.marker(&mut cache_options),
+                b"prompt_cache_options" if this.found.api.is_chat() => {
+                    return this.marker(&mut cache_options);
+                }
                 b"messages" => this.messages()?,
                 b"tools" => this.tools()?,
+                b"system" if this.found.api == Api::Messages => this.system()?,
                 b"model" => this.found.model = this.string()?,
                 b"stream" => {
                     let value = this.reader.skip()?;
                     this.found.stream = value.of(this.found.body) == b"true";
                 }
-                b"stream_options" => this.stream_options()?,
+                b"stream_options" if this.found.api.is_chat() => this.stream_options()?,
                 b"cache_salt" => this.found.cache_salt = Some(this.reader.skip()?),
                 _ => {
                     this.reader.skip()?;
@@ -269,20 +283,53 @@ impl<'b> Scanner<'b> {
         Ok((Span::new(start, self.reader.pos()), marks))
     }
 
-    fn part(&mut self) -> Result<(Block, Marks), Opaque> {
+    /// Reads `system`, which has the shape of a message's content.
+    fn system(&mut self) -> Result<(), Opaque> {
+        self.found.system = System::default();
+        self.content(Place::System)?;
+        self.found.system = System {
+            value: self.content.value.take(),
+            blocks: std::mem::take(&mut self.content.blocks),
+            markers: std::mem::take(&mut self.content.markers),
+        };
+        Ok(())
+    }
+
+    /// A content part at `place`; markers inside it are added to the content's.
+    fn part(&mut self, place: Place) -> Result<(Block, Marks), Opaque> {
         let mut marks = Marks::default();
         let form = Form::Value;
+        let mut kind = Kind::Plain;
         if self.reader.peek() != Some(b'{') {
             let value = self.reader.skip()?;
-            return Ok((Block { value, form }, marks));
+            return Ok((Block { value, form, kind }, marks));
         }
         let start = self.reader.pos();
+        let is_chat = self.found.api.is_chat();
+        let first_cut = self.found.cuts.len();
+        let mut inside = Inside::default();
         let (mut is_text, mut text, mut more) = (false, None, false);
         self.object(MEMBERS_MAX, |this, key| {
             match &*key.name {
                 b"cache_control" => return this.marker(&mut marks.cache_control),
-                b"prompt_cache_breakpoint" => return this.marker(&mut marks.breakpoint),
-                b"type" => is_text = this.string()?.as_deref() == Some("text"),
+                b"prompt_cache_breakpoint" if is_chat => {
+                    return this.marker(&mut marks.breakpoint);
+                }
+                b"type" => {
+                    let name = this.string()?;
+                    is_text = name.as_deref() == Some("text");
+                    kind = match name.as_deref() {
+                        _ if is_chat => Kind::Plain,
+                        Some("tool_use") => Kind::ToolUse,
+                        Some("tool_result") => Kind::ToolResult,
+                        Some("thinking" | "redacted_thinking") => Kind::Thinking,
+                        _ => Kind::Plain,
+                    };
+                }
+                b"content" if !is_chat => {
+                    more = true;
+                    this.inside(place, &mut inside)?;
+                }
                 b"text" => {
                     let (value, string) = this.reader.value()?;
                     text = string.map(|string| (value, form_of(string)));
@@ -295,13 +342,45 @@ impl<'b> Scanner<'b> {
             Ok(Fate::Kept)
         })?;
         let block = match text {
-            Some((value, form)) if is_text && !more => Block { value, form },
+            Some((value, form)) if is_text && !more => Block { value, form, kind },
             _ => Block {
                 value: Span::new(start, self.reader.pos()),
                 form,
+                kind,
             },
         };
+        if kind == Kind::ToolResult && matches!(place, Place::Part { .. }) {
+            self.content.markers.append(&mut inside.markers);
+        } else if !inside.values.is_empty() {
+            // Of any other part these are data.
+            let mut cuts = self.found.cuts.split_off(first_cut);
+            let within = |cut: &Span| {
+                let mut values = inside.values.iter();
+                values.any(|value| value.start < cut.start && cut.end <= value.end)
+            };
+            cuts.retain(|cut| !within(cut));
+            self.found.cuts.append(&mut cuts);
+        }
         Ok((block, marks))
+    }
+
+    /// Reads the `content` of a part, which has markers where the part is a tool's result.
+    fn inside(&mut self, place: Place, inside: &mut Inside) -> Result<(), Opaque> {
+        inside.markers.clear();
+        let value = self.elements(|this, inner| {
+            let (_, marks) = this.tool_or_call()?;
+            if let Place::Part { message, part } = place {
+                let place = Place::Inner {
+                    message,
+                    part,
+                    inner,
+                };
+                marks.push_to(&mut inside.markers, place);
+            }
+            Ok(())
+        })?;
+        inside.values.push(value);
+        Ok(())
     }
 
     fn messages(&mut self) -> Result<(), Opaque> {
@@ -322,9 +401,14 @@ impl<'b> Scanner<'b> {
         if self.reader.peek() == Some(b'{') {
             self.object(MEMBERS_MAX, |this, key| {
                 match &*key.name {
-                    b"cache_control" => return this.marker(&mut marks.cache_control),
-                    b"content" => this.content(index)?,
-                    b"tool_calls" => this.tool_calls(index)?,
+                    b"cache_control" if this.found.api.is_chat() => {
+                        return this.marker(&mut marks.cache_control);
+                    }
+                    b"content" => this.content(|part| Place::Part {
+                        message: index,
+                        part,
+                    })?,
+                    b"tool_calls" if this.found.api.is_chat() => this.tool_calls(index)?,
                     b"role" => {
                         from_outside = matches!(this.string()?.as_deref(), Some("user" | "tool"));
                     }
@@ -369,8 +453,11 @@ impl<'b> Scanner<'b> {
         messages.blocks.append(&mut self.content.blocks);
         messages.blocks.append(&mut self.calls.blocks);
         if message.parts + message.calls == 0 {
-            let form = Form::Value;
-            messages.blocks.push(Block { value, form });
+            messages.blocks.push(Block {
+                value,
+                form: Form::Value,
+                kind: Kind::Plain,
+            });
         }
         let first_marker = messages.markers.len();
         messages.markers.append(&mut self.content.markers);
@@ -382,7 +469,8 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
-    fn content(&mut self, message: u32) -> Result<(), Opaque> {
+    /// Reads content, a string or an array, into `self.content`; `place` is where a part stands.
+    fn content(&mut self, place: impl Fn(u32) -> Place) -> Result<(), Opaque> {
         self.content.clear();
         if self.reader.peek() == Some(b'"') {
             let (value, text) = self.reader.value()?;
@@ -390,14 +478,15 @@ impl<'b> Scanner<'b> {
             self.content.blocks.push(Block {
                 value,
                 form: text.map_or(Form::Value, form_of),
+                kind: Kind::Plain,
             });
             self.content.value = Some(value);
             return Ok(());
         }
         let value = self.elements(|this, part| {
-            let (block, marks) = this.part()?;
+            let (block, marks) = this.part(place(part))?;
             this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
-            marks.push_to(&mut this.content.markers, Place::Part { message, part });
+            marks.push_to(&mut this.content.markers, place(part));
             this.content.blocks.push(block);
             Ok(())
         })?;
@@ -411,8 +500,11 @@ impl<'b> Scanner<'b> {
             let (value, marks) = this.tool_or_call()?;
             this.room_for_block(this.content.blocks.len() + this.calls.blocks.len())?;
             marks.push_to(&mut this.calls.markers, Place::ToolCall { message, call });
-            let form = Form::Value;
-            this.calls.blocks.push(Block { value, form });
+            this.calls.blocks.push(Block {
+                value,
+                form: Form::Value,
+                kind: Kind::Plain,
+            });
             Ok(())
         })?;
         self.calls.value = Some(value);

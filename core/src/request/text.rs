@@ -15,7 +15,14 @@ pub(super) fn block_text<'b>(request: &ChatRequest<'b>, block: usize) -> Option<
     if let Some(&tool) = request.tools.blocks.get(block) {
         return Some(Cow::Owned(raw(request.body, tool)));
     }
-    let block = block - request.tools.blocks.len();
+    if let Some(part_of) = request
+        .system
+        .blocks
+        .get(block - request.tools.blocks.len())
+    {
+        return Some(part(request.body, part_of.value));
+    }
+    let block = block - request.messages_at() as usize;
     let value = request.messages.blocks.get(block)?.value;
     let list = &request.messages.list;
     let after = list.partition_point(|message| message.first_block as usize <= block);
@@ -46,7 +53,7 @@ pub(super) fn part_json<'b>(request: &ChatRequest<'b>, block: u32) -> Option<&'b
     let BlockPlace::Part { .. } = block_place(request, block)? else {
         return None;
     };
-    let at = (block as usize).checked_sub(request.tools.blocks.len())?;
+    let at = block.checked_sub(request.messages_at())? as usize;
     let value = request.messages.blocks.get(at)?.value.of(request.body);
     value.starts_with(b"{").then_some(value)
 }

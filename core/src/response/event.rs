@@ -10,6 +10,7 @@ use super::{
     splice::{Patch, apply},
     usage::{self, Edit},
 };
+use crate::api::Api;
 use crate::ledger::{Cap, Split};
 use crate::object::slice;
 
@@ -29,12 +30,20 @@ pub(super) struct UsageEvent {
     lines: Vec<DataLine>,
     /// The usage objects, as ranges of the joined data.
     usage: Vec<Range<usize>>,
+    api: Api,
+    /// See [`usage::prompt_tokens`].
+    before: Option<u64>,
 }
 
 /// What an event is.
 pub(super) enum Event {
     /// Nothing to edit. `error`: its data carries an error.
-    Plain { bytes: Vec<u8>, error: bool },
+    /// `stop`: see [`Frame::stop`].
+    Plain {
+        bytes: Vec<u8>,
+        error: bool,
+        stop: bool,
+    },
     /// A usage frame.
     Usage { event: UsageEvent, frame: Frame },
 }
@@ -42,9 +51,10 @@ pub(super) enum Event {
 impl Event {
     /// Reads a complete event: its lines with their ends. `first`: it opens the stream and may
     /// start with a byte order mark.
-    pub fn read(bytes: Vec<u8>, first: bool) -> Self {
+    /// `before` is the prompt's size by an earlier event.
+    pub fn read(bytes: Vec<u8>, first: bool, api: Api, before: Option<u64>) -> Self {
         let lines = data_lines(&bytes, first);
-        match frame::inspect(&joined(&bytes, &lines)) {
+        match frame::inspect(&joined(&bytes, &lines), api) {
             Some(frame) if !frame.usage.is_empty() => {
                 let usage = frame.usage.clone();
                 Self::Usage {
@@ -52,13 +62,16 @@ impl Event {
                         bytes,
                         lines,
                         usage,
+                        api,
+                        before,
                     },
                     frame,
                 }
             }
             frame => Self::Plain {
                 bytes,
-                error: frame.is_some_and(|frame| frame.error),
+                error: frame.as_ref().is_some_and(|frame| frame.error),
+                stop: frame.is_some_and(|frame| frame.stop),
             },
         }
     }
@@ -68,7 +81,11 @@ impl UsageEvent {
     /// `prompt_tokens` of the (last) usage object.
     pub fn prompt_tokens(&self) -> Option<u64> {
         let data = joined(&self.bytes, &self.lines);
-        usage::prompt_tokens(slice(&data, self.usage.last()?.clone()))
+        usage::prompt_tokens(
+            slice(&data, self.usage.last()?.clone()),
+            self.api,
+            self.before,
+        )
     }
 
     /// The event as it came.
@@ -85,7 +102,9 @@ impl UsageEvent {
         let mut shown = None;
         let mut patches = Vec::new();
         for range in &self.usage {
-            if let Some(edited) = usage::edit(slice(&data, range.clone()), edit) {
+            if let Some(edited) =
+                usage::edit(slice(&data, range.clone()), edit, self.api, self.before)
+            {
                 shown = edited.shown.or(shown);
                 patches.push(Patch::replace(range.clone(), edited.bytes));
             }
@@ -145,7 +164,9 @@ mod tests {
     use super::*;
 
     fn edited(event: &str) -> String {
-        let Event::Usage { event, .. } = Event::read(event.as_bytes().to_vec(), true) else {
+        let Event::Usage { event, .. } =
+            Event::read(event.as_bytes().to_vec(), true, Api::Chat, None)
+        else {
             panic!("{event:?} is no usage frame");
         };
         let split = Split {

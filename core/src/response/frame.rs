@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::api::Api;
 use crate::object::{Member, is_object, items, members, slice};
 
 /// The parts of a data object that matter here.
@@ -15,13 +16,15 @@ pub(super) struct Frame {
     pub usage_only: bool,
     /// `error` is present and not null.
     pub error: bool,
+    /// The end of the stream by its API, beside `[DONE]`.
+    pub stop: bool,
 }
 
 /// Reads a data object; `None` when the data is not a JSON object.
 ///
 /// Of duplicate keys: every `usage` object counts, any `error` that is not null counts, and the
 /// last `choices`.
-pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
+pub(super) fn inspect(data: &[u8], api: Api) -> Option<Frame> {
     let all = members(data)?;
     let values = |name| {
         let matching = move |member: &&Member| member.is(data, name);
@@ -29,10 +32,33 @@ pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
             .filter(matching)
             .map(|member| member.value.clone())
     };
-    let usage = values("usage")
+    let mut usage: Vec<Range<usize>> = values("usage")
         .filter(|range| is_object(slice(data, range.clone())))
         .collect();
     let error = values("error").any(|range| slice(data, range) != b"null");
+    if api == Api::Messages {
+        // What comes with the start of the message is early; what stands alone is cumulative.
+        let terminal = !usage.is_empty();
+        for outer in values("message") {
+            let message = slice(data, outer.clone());
+            let all = members(message).unwrap_or_default();
+            let inner = all.iter().filter(|member| {
+                member.is(message, "usage") && is_object(slice(message, member.value.clone()))
+            });
+            usage
+                .extend(inner.map(|member| {
+                    outer.start + member.value.start..outer.start + member.value.end
+                }));
+        }
+        let kind = values("type").next_back();
+        return Some(Frame {
+            usage,
+            terminal,
+            usage_only: false,
+            error,
+            stop: kind.is_some_and(|range| slice(data, range) == b"\"message_stop\""),
+        });
+    }
     let choices = values("choices")
         .next_back()
         .map_or(&[][..], |range| slice(data, range));
@@ -45,6 +71,7 @@ pub(super) fn inspect(data: &[u8]) -> Option<Frame> {
         terminal: items.is_empty() || finished,
         usage_only: items.is_empty() && !error,
         error,
+        stop: false,
     })
 }
 
@@ -118,7 +145,7 @@ mod tests {
             (r#"{"error":null,"x":{"error":1}}"#, 0, true, true, false),
         ];
         for (data, usage, terminal, usage_only, error) in cases {
-            let frame = inspect(data.as_bytes()).unwrap();
+            let frame = inspect(data.as_bytes(), Api::Chat).unwrap();
             assert_eq!(
                 (
                     frame.usage.len(),
@@ -130,7 +157,7 @@ mod tests {
                 "{data}"
             );
         }
-        assert_eq!(inspect(b"[DONE]"), None);
-        assert_eq!(inspect(br#"{"usage":{}}}"#), None);
+        assert_eq!(inspect(b"[DONE]", Api::Chat), None);
+        assert_eq!(inspect(br#"{"usage":{}}}"#, Api::Chat), None);
     }
 }

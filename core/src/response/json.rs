@@ -206,7 +206,12 @@ impl JsonBody {
     fn edited(&mut self, edit: Edit, context: &mut Context) -> Vec<u8> {
         let mut patches = Vec::new();
         for range in &self.usages {
-            if let Some(edited) = usage::edit(slice(&self.kept, range.clone()), edit) {
+            if let Some(edited) = usage::edit(
+                slice(&self.kept, range.clone()),
+                edit,
+                context.options.api,
+                None,
+            ) {
                 if let Some(shown) = edited.shown {
                     context.completion.show(shown);
                 }
@@ -219,7 +224,8 @@ impl JsonBody {
 
     fn note_prompt_tokens(&self, context: &mut Context) {
         if let Some(last) = self.usages.last() {
-            let prompt_tokens = usage::prompt_tokens(slice(&self.kept, last.clone()));
+            let prompt_tokens =
+                usage::prompt_tokens(slice(&self.kept, last.clone()), context.options.api, None);
             context.completion.see_prompt_tokens(prompt_tokens);
         }
     }

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use memchr::{memmem::Finder, memrchr2};
 
+use crate::api::Api;
+
 /// The byte order mark that may open a stream.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -63,6 +65,7 @@ pub(super) fn last_boundary(bytes: &[u8]) -> usize {
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
+static STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"message_stop"));
 static DONE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"[DONE]"));
 
 /// The value of the data line that ends a stream.
@@ -70,9 +73,15 @@ pub(super) const DONE_VALUE: &[u8] = b"[DONE]";
 
 /// Where complete events first hold something to look at: what [`may_matter`] looks for, or
 /// `[DONE]`. Not behind the first such event.
-pub(super) fn first_of_note(bytes: &[u8]) -> Option<usize> {
+pub(super) fn first_of_note(bytes: &[u8], api: Api) -> Option<usize> {
     let done = DONE.find(bytes);
-    let found = [usage_at(bytes), error_at(bytes), escape_at(bytes), done];
+    let found = [
+        usage_at(bytes),
+        error_at(bytes),
+        escape_at(bytes),
+        done,
+        stop_at(bytes, api),
+    ];
     found.into_iter().flatten().min()
 }
 
@@ -82,9 +91,19 @@ pub(super) fn first_of_note(bytes: &[u8]) -> Option<usize> {
 ///   `event: error`;
 /// - a key that is not spelled literally needs an escape of a lower-case letter, `\u006x` or
 ///   `\u007x`, which no JSON encoder writes on its own.
-pub(super) fn may_matter(bytes: &[u8]) -> bool {
-    let found = usage_at(bytes).or_else(|| error_at(bytes));
+pub(super) fn may_matter(bytes: &[u8], api: Api) -> bool {
+    let found = usage_at(bytes)
+        .or_else(|| error_at(bytes))
+        .or_else(|| stop_at(bytes, api));
     found.or_else(|| escape_at(bytes)).is_some()
+}
+
+fn stop_at(bytes: &[u8], api: Api) -> Option<usize> {
+    if api == Api::Messages {
+        STOP.find(bytes)
+    } else {
+        None
+    }
 }
 
 fn usage_at(bytes: &[u8]) -> Option<usize> {
@@ -200,7 +219,11 @@ mod tests {
             ("data: \"an error\"\n\ndata: {\"\\u0075\":1}\n\n", Some(26)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(first_of_note(bytes.as_bytes()), expected, "{bytes}");
+            assert_eq!(
+                first_of_note(bytes.as_bytes(), Api::Chat),
+                expected,
+                "{bytes}"
+            );
         }
     }
 
@@ -215,7 +238,7 @@ mod tests {
             r#"{"usages":{}}"#,
             r#"{"x":"\u00e9\u0041"}"#,
         ] {
-            assert!(!may_matter(no.as_bytes()), "{no}");
+            assert!(!may_matter(no.as_bytes(), Api::Chat), "{no}");
         }
         for yes in [
             r#"{"usage":{"#,
@@ -233,7 +256,7 @@ mod tests {
             r#"{"us\u0061ge":{}}"#,
             r#"{"\u0075sage":{}}"#,
         ] {
-            assert!(may_matter(yes.as_bytes()), "{yes}");
+            assert!(may_matter(yes.as_bytes(), Api::Chat), "{yes}");
         }
     }
 }

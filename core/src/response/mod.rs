@@ -16,10 +16,11 @@
 //! was cut into chunks. An event or a body that is not edited comes out byte for byte.
 //!
 //! ```
-//! use prompt_cache_core::{ledger::Split, response::*};
+//! use prompt_cache_core::{api::Api, ledger::Split, response::*};
 //!
 //! let kind = BodyKind::from_content_type(Some(b"text/event-stream")).unwrap();
 //! let options = RewriteOptions {
+//!     api: Api::Chat,
 //!     kind,
 //!     drop_usage_only: false,
 //!     event_bytes_max: 1 << 20,
@@ -51,7 +52,7 @@ mod usage;
 pub use completion::Completion;
 pub use content_type::BodyKind;
 
-use crate::ledger::Split;
+use crate::{api::Api, ledger::Split};
 use context::Context;
 use json::JsonBody;
 use sse::SseBody;
@@ -59,6 +60,8 @@ use sse::SseBody;
 /// How a response is to be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RewriteOptions {
+    /// The API that the request spoke.
+    pub api: Api,
     /// The body's layout.
     pub kind: BodyKind,
     /// The client did not ask for usage in its stream: frames that carry nothing else are not

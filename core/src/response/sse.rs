@@ -6,6 +6,8 @@
 
 use memchr::memchr2;
 
+use crate::api::Api;
+
 use super::{
     Output,
     context::Context,
@@ -85,7 +87,8 @@ impl SseBody {
         while let Some(first) = rest.first() {
             if !searched && self.between_events(*first) {
                 searched = true;
-                let clean = clean_events(rest, context.options.event_bytes_max);
+                let clean =
+                    clean_events(rest, context.options.event_bytes_max, context.options.api);
                 if clean == chunk.len() {
                     self.skip(chunk);
                     return Output::Unchanged;
@@ -294,16 +297,20 @@ impl SseBody {
         let bytes = std::mem::take(&mut self.event);
         let (first, has_object) = (self.first_event, self.has_object);
         self.forget_event();
-        if !has_object || !may_matter(&bytes) {
+        let api = context.options.api;
+        if !has_object || !may_matter(&bytes, api) {
             self.outlet.emit(&bytes, context, out);
             return AfterCr::Out;
         }
-        match Event::read(bytes, first) {
-            Event::Plain { bytes, error } => {
+        match Event::read(bytes, first, api, context.completion.prompt_tokens()) {
+            Event::Plain { bytes, error, stop } => {
                 if error {
                     context.completion.see_error();
                 }
                 self.outlet.emit(&bytes, context, out);
+                if stop {
+                    self.outlet.see_done(context);
+                }
                 AfterCr::Out
             }
             Event::Usage { event, frame } => {
@@ -333,9 +340,9 @@ fn without_bom(line: &[u8], first_line: bool) -> &[u8] {
 
 /// The length of the complete events that start `chunk` and are certain to pass and to leave
 /// nothing to note.
-fn clean_events(chunk: &[u8], event_bytes_max: usize) -> usize {
+fn clean_events(chunk: &[u8], event_bytes_max: usize, api: Api) -> usize {
     let events = chunk.get(..last_boundary(chunk)).unwrap_or_default();
-    let clean = match first_of_note(events) {
+    let clean = match first_of_note(events, api) {
         None => events.len(),
         Some(at) => last_boundary(events.get(..at).unwrap_or_default()),
     };

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::splice::{Patch, apply};
+use crate::api::Api;
 use crate::ledger::{Cap, Split, Tier};
 use crate::object::{Member, is_object, members, slice};
 
@@ -24,6 +25,7 @@ pub(super) struct Edited {
     pub shown: Option<(Split, Cap)>,
 }
 
+const INPUT: &str = "input_tokens";
 const DETAILS: &str = "prompt_tokens_details";
 const CACHED: &str = "cached_tokens";
 const WRITTEN: &str = "cache_write_tokens";
@@ -37,28 +39,53 @@ enum Want {
     Object(&'static str, Vec<Want>),
 }
 
-/// `prompt_tokens` of a usage object, if it is a non-negative integer. Of duplicates the last
-/// counts, as for JSON parsers.
-pub(super) fn prompt_tokens(object: &[u8]) -> Option<u64> {
+/// The prompt's tokens by a usage object, if they are non-negative integers. Of duplicates the
+/// last counts, as for JSON parsers.
+///
+/// In the Messages API the parts of a prompt are told apart and add up; `before` is what an
+/// earlier object of the response said, which stands where this one says nothing.
+pub(super) fn prompt_tokens(object: &[u8], api: Api, before: Option<u64>) -> Option<u64> {
     let all = members(object)?;
-    let last = all
-        .iter()
-        .rev()
-        .find(|member| member.is(object, "prompt_tokens"))?;
-    integer(slice(object, last.value.clone()))
+    let number = |name| {
+        let last = all.iter().rev().find(|member| member.is(object, name))?;
+        integer(slice(object, last.value.clone()))
+    };
+    match api {
+        Api::Chat => number("prompt_tokens"),
+        Api::Messages => {
+            let cached = [READ, CREATED].into_iter().filter_map(number);
+            let cached = cached.fold(0, u64::saturating_add);
+            let total = number(INPUT).map(|input| input.saturating_add(cached));
+            total.filter(|total| *total > 0).or(before).or(total)
+        }
+    }
 }
 
-/// Edits a usage object. `None` when it is not a JSON object: it stays as it is.
-pub(super) fn edit(object: &[u8], edit: Edit) -> Option<Edited> {
+/// Edits a usage object. `None` when it is not a JSON object: it stays as it is. `before`: see
+/// [`prompt_tokens`].
+pub(super) fn edit(object: &[u8], edit: Edit, api: Api, before: Option<u64>) -> Option<Edited> {
     let mut patches = Vec::new();
     let mut shown = None;
     match edit {
         Edit::Write(split) => {
-            let capped = show(split, prompt_tokens(object));
-            set(object, 0, &wants(&capped.0), &mut patches)?;
+            let total = prompt_tokens(object, api, before);
+            let capped = show(split, total);
+            let [details, cache @ ..] = wants(&capped.0);
+            let first = match api {
+                Api::Chat => Some(details),
+                Api::Messages => total.map(|total| {
+                    let cached = capped.0.read.saturating_add(capped.0.creation.total());
+                    Want::Number(INPUT, total.saturating_sub(cached))
+                }),
+            };
+            let wants: Vec<Want> = first.into_iter().chain(cache).collect();
+            set(object, 0, &wants, &mut patches)?;
             shown = Some(capped);
         }
-        Edit::Scrub => scrub(object, &mut patches)?,
+        Edit::Scrub => {
+            let total = prompt_tokens(object, api, None).filter(|_| !api.is_chat());
+            scrub(object, total, &mut patches)?;
+        }
         Edit::Leave => {
             members(object)?;
         }
@@ -167,8 +194,13 @@ fn set(object: &[u8], base: usize, wants: &[Want], patches: &mut Vec<Patch>) -> 
     Some(())
 }
 
-fn scrub(object: &[u8], patches: &mut Vec<Patch>) -> Option<()> {
+/// `input`: the `input_tokens` without a cache, where they change.
+fn scrub(object: &[u8], input: Option<u64>, patches: &mut Vec<Patch>) -> Option<()> {
     let all = members(object)?;
+    for member in all.iter().filter(|member| member.is(object, INPUT)) {
+        let text = input.map(|input| input.to_string());
+        patches.extend(text.map(|text| Patch::replace(member.value.clone(), text)));
+    }
     remove(object, 0, &all, &[READ, CREATED, CREATION], patches);
     for details in all.iter().filter(|member| member.is(object, DETAILS)) {
         let value = slice(object, details.value.clone());
@@ -228,11 +260,21 @@ mod tests {
     const INNER: &str = r#""cached_tokens":100,"cache_write_tokens":10"#;
 
     fn written(object: &str) -> String {
-        String::from_utf8(edit(object.as_bytes(), Edit::Write(SPLIT)).unwrap().bytes).unwrap()
+        String::from_utf8(
+            edit(object.as_bytes(), Edit::Write(SPLIT), Api::Chat, None)
+                .unwrap()
+                .bytes,
+        )
+        .unwrap()
     }
 
     fn scrubbed(object: &str) -> String {
-        String::from_utf8(edit(object.as_bytes(), Edit::Scrub).unwrap().bytes).unwrap()
+        String::from_utf8(
+            edit(object.as_bytes(), Edit::Scrub, Api::Chat, None)
+                .unwrap()
+                .bytes,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -304,7 +346,7 @@ mod tests {
             (r#"{}"#, 100, 10, Cap::None),
         ];
         for (object, read, created, cap) in cases {
-            let (split, taken) = edit(object.as_bytes(), Edit::Write(SPLIT))
+            let (split, taken) = edit(object.as_bytes(), Edit::Write(SPLIT), Api::Chat, None)
                 .unwrap()
                 .shown
                 .unwrap();
@@ -351,10 +393,13 @@ mod tests {
             "{\"prompt_tokens_details\":{,}}",
         ] {
             assert!(
-                edit(object.as_bytes(), Edit::Write(SPLIT)).is_none(),
+                edit(object.as_bytes(), Edit::Write(SPLIT), Api::Chat, None).is_none(),
                 "{object}"
             );
-            assert!(edit(object.as_bytes(), Edit::Scrub).is_none(), "{object}");
+            assert!(
+                edit(object.as_bytes(), Edit::Scrub, Api::Chat, None).is_none(),
+                "{object}"
+            );
         }
     }
 }

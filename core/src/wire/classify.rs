@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::principal::Fingerprint;
 use crate::{
     PrefixHash,
+    api::Api,
     ledger::{Breakpoint, Candidate, NewEntry, Split, Tier},
 };
 
@@ -17,6 +18,9 @@ use crate::{
 pub struct ClassifyRequest {
     /// [`super::WIRE_VERSION`].
     pub v: u32,
+    /// The API that the prompt speaks, when it comes along.
+    #[serde(default, skip_serializing_if = "Api::is_chat")]
+    pub api: Api,
     /// Who pays.
     pub principal: Fingerprint,
     /// The request's `model` string.

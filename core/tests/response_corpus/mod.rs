@@ -1,4 +1,5 @@
 //! The bodies that the response tests run through the rewriter, and the answer they get.
+#![allow(dead_code)]
 
 use prompt_cache_core::{
     ledger::{Split, TierTokens},
@@ -72,6 +73,27 @@ pub const TRANSCRIPTS: [(&str, &str); 28] = [
     ("xai", include_str!("../transcripts/xai.sse")),
 ];
 
+/// Streams of the Messages API.
+pub const MESSAGES_TRANSCRIPTS: [(&str, &str); 3] = [
+    ("messages", include_str!("../transcripts/messages.sse")),
+    (
+        "messages_error",
+        include_str!("../transcripts/messages_error.sse"),
+    ),
+    (
+        "messages_vllm",
+        include_str!("../transcripts/messages_vllm.sse"),
+    ),
+];
+
+/// Bodies of the Messages API.
+pub const MESSAGES_BODIES: [&str; 4] = [
+    r#"{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"text","text":"see \"usage\""}],"stop_reason":"end_turn","usage":{"input_tokens":2006,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":3,"service_tier":"standard"}}"#,
+    r#"{"usage":{"input_tokens":6,"cache_creation_input_tokens":500,"cache_read_input_tokens":1500,"cache_creation":null,"output_tokens":3},"content":[]}"#,
+    r#"{"usage":{"input_tokens":1100,"cache_read_input_tokens":null,"output_tokens":3}}"#,
+    r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+];
+
 pub const JSON_BODIES: [&str; 15] = [
     r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant","content":"see \"usage\": {"},"finish_reason":"stop"}],"usage":{"prompt_tokens":2006,"completion_tokens":3,"total_tokens":2009,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0}},"system_fingerprint":"fp"}"#,
     "{\n  \"usage\" : {\n    \"prompt_tokens\" : 1200.0\n  },\n  \"x\" : [ 1e3, { \"usage\" : { } } ]\n}\n",
@@ -94,6 +116,7 @@ pub const JSON_BODIES: [&str; 15] = [
 
 pub fn options(kind: BodyKind) -> RewriteOptions {
     RewriteOptions {
+        api: prompt_cache_core::api::Api::Chat,
         kind,
         drop_usage_only: false,
         event_bytes_max: 1 << 20,

@@ -1,6 +1,7 @@
 //! Event streams, whole: lines, events, and the queue of what waits.
 
 use prompt_cache_core::{
+    api::Api,
     ledger::{Cap, Split},
     response::{Answer, RewriteOptions},
 };
@@ -8,7 +9,7 @@ use prompt_cache_core::{
 use super::{
     Observed,
     text::{Node, named, object},
-    usage::edit_text,
+    usage::{edit_text, usages},
 };
 
 struct Line {
@@ -185,8 +186,20 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         let error = values("error").any(|(_, value, _)| &data[value.clone()] != b"null");
         seen.error_seen |= error;
         let has_usage = values("usage").any(|(_, _, node)| matches!(node, Node::Object(_)));
-        if !has_usage {
+        let early = o.api == Api::Messages
+            && values("message").any(|(_, value, _)| usages(&data[value.clone()]) > 0);
+        if !has_usage && !early {
             queue.plain(&body[start..first], o, seen);
+            let stop = values("type").next_back();
+            if o.api == Api::Messages
+                && stop.is_some_and(|(_, value, _)| &data[value.clone()] == b"\"message_stop\"")
+            {
+                if queue.units.is_empty() {
+                    seen.done = true
+                } else {
+                    queue.done = true
+                }
+            }
             queue.plain(&body[first..end], o, seen);
             continue;
         }
@@ -206,7 +219,11 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         let (edited_data, tokens) = edit_text(&data, o, answer, usize::MAX, seen);
         let shown = (seen.shown, seen.cap);
         seen.prompt_tokens = tokens;
-        if o.drop_usage_only && choices.is_empty() && !error {
+        let terminal = match o.api {
+            Api::Chat => choices.is_empty() || finished,
+            Api::Messages => has_usage,
+        };
+        if o.api == Api::Chat && o.drop_usage_only && choices.is_empty() && !error {
             if late {
                 dropped_last = Some(shown);
                 (seen.shown, seen.cap) = shown_before;
@@ -233,7 +250,7 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         if !queue.units.is_empty() && queue.len() + unit.len() > o.held_bytes_max {
             queue.give_up(seen);
         }
-        if queue.units.is_empty() && !choices.is_empty() && !finished {
+        if queue.units.is_empty() && !terminal {
             seen.body.extend_from_slice(unit);
         } else if queue.len() + unit.len() > o.held_bytes_max {
             seen.released_unedited += 1;

@@ -1,6 +1,7 @@
 //! The edit of usage objects, one replacement at a time.
 
 use prompt_cache_core::{
+    api::Api,
     ledger::Cap,
     response::{Answer, RewriteOptions},
 };
@@ -10,11 +11,35 @@ use super::{
     text::{Node, named, object},
 };
 
-fn prompt_tokens(usage: &str) -> Option<u64> {
+fn prompt_tokens(usage: &str, api: Api, before: Option<u64>) -> Option<u64> {
+    if api == Api::Chat {
+        return number(usage, "prompt_tokens");
+    }
+    let total = number(usage, "input_tokens").map(|input| {
+        input
+            + number(usage, "cache_read_input_tokens").unwrap_or(0)
+            + number(usage, "cache_creation_input_tokens").unwrap_or(0)
+    });
+    match total {
+        None | Some(0) => before.or(total),
+        total => total,
+    }
+}
+
+/// Usage objects at the top level of a text.
+pub fn usages(text: &[u8]) -> usize {
+    let members = object(text).unwrap_or_default();
+    let usages = members
+        .iter()
+        .filter(|(key, _, node)| named(text, key, "usage") && matches!(node, Node::Object(_)));
+    usages.count()
+}
+
+fn number(usage: &str, name: &str) -> Option<u64> {
     let members = object(usage.as_bytes())?;
     let (_, value, _) = members
         .iter()
-        .rfind(|(key, _, _)| named(usage.as_bytes(), key, "prompt_tokens"))?;
+        .rfind(|(key, _, _)| named(usage.as_bytes(), key, name))?;
     let text = &usage[value.clone()];
     if text.bytes().all(|b| b.is_ascii_digit()) {
         text.parse().ok()
@@ -87,10 +112,19 @@ fn remove(mut object_text: String, path: &[&str]) -> String {
     }
 }
 
-fn edit_usage(usage: &[u8], o: RewriteOptions, answer: Answer, seen: &mut Observed) -> Vec<u8> {
+fn edit_usage(
+    usage: &[u8],
+    o: RewriteOptions,
+    answer: Answer,
+    before: Option<u64>,
+    seen: &mut Observed,
+) -> Vec<u8> {
     let Ok(usage) = String::from_utf8(usage.to_vec()) else {
         return usage.to_vec();
     };
+    if o.api == Api::Messages {
+        return edit_disjoint(usage, o, answer, before, seen).into_bytes();
+    }
     let edited = match answer {
         Answer::Inactive if o.scrub => [
             &["cache_read_input_tokens"][..],
@@ -103,8 +137,8 @@ fn edit_usage(usage: &[u8], o: RewriteOptions, answer: Answer, seen: &mut Observ
         .fold(usage, |usage, path| remove(usage, path)),
         Answer::Inactive => usage,
         Answer::Split(split) => {
-            let (split, cap) =
-                prompt_tokens(&usage).map_or((split, Cap::None), |tokens| split.capped(tokens));
+            let (split, cap) = prompt_tokens(&usage, o.api, None)
+                .map_or((split, Cap::None), |tokens| split.capped(tokens));
             seen.shown = Some(split);
             seen.cap = cap;
             let created = split.creation.total();
@@ -133,6 +167,51 @@ fn edit_usage(usage: &[u8], o: RewriteOptions, answer: Answer, seen: &mut Observ
     edited.into_bytes()
 }
 
+/// Usage whose parts of the prompt add up.
+fn edit_disjoint(
+    mut usage: String,
+    o: RewriteOptions,
+    answer: Answer,
+    before: Option<u64>,
+    seen: &mut Observed,
+) -> String {
+    match answer {
+        Answer::Inactive if o.scrub => {
+            if let Some(total) = prompt_tokens(&usage, o.api, None) {
+                usage = set(usage, &["input_tokens"], total);
+            }
+            [
+                "cache_read_input_tokens",
+                "cache_creation_input_tokens",
+                "cache_creation",
+            ]
+            .iter()
+            .fold(usage, |usage, name| remove(usage, &[name]))
+        }
+        Answer::Inactive => usage,
+        Answer::Split(split) => {
+            let total = prompt_tokens(&usage, o.api, before);
+            let (split, cap) = total.map_or((split, Cap::None), |total| split.capped(total));
+            seen.shown = Some(split);
+            seen.cap = cap;
+            let created = split.creation.total();
+            if let Some(total) = total {
+                usage = set(usage, &["input_tokens"], total - split.read - created);
+            }
+            usage = set(usage, &["cache_read_input_tokens"], split.read);
+            usage = set(usage, &["cache_creation_input_tokens"], created);
+            for (name, tokens) in [
+                ("ephemeral_5m_input_tokens", split.creation.five_minutes),
+                ("ephemeral_1h_input_tokens", split.creation.one_hour),
+                ("ephemeral_24h_input_tokens", split.creation.day),
+            ] {
+                usage = set(usage, &["cache_creation", name], tokens);
+            }
+            usage
+        }
+    }
+}
+
 /// The text with its top-level usage objects edited (the first `most` of them), and the last one's
 /// `prompt_tokens`.
 pub fn edit_text(
@@ -142,19 +221,32 @@ pub fn edit_text(
     most: usize,
     seen: &mut Observed,
 ) -> (Vec<u8>, Option<u64>) {
+    let before = seen.prompt_tokens;
     let mut result = Vec::new();
     let mut at = 0;
     let mut tokens = None;
     let mut edited = 0;
     for (key, value, node) in object(text).unwrap() {
+        if o.api == Api::Messages && named(text, &key, "message") && matches!(node, Node::Object(_))
+        {
+            let message = &text[value.clone()];
+            if usages(message) > 0 {
+                let (message, inner) = edit_text(message, o, answer, most, seen);
+                result.extend_from_slice(&text[at..value.start]);
+                result.extend(message);
+                at = value.end;
+                tokens = inner;
+            }
+            continue;
+        }
         if edited < most && named(text, &key, "usage") && matches!(node, Node::Object(_)) {
             edited += 1;
             result.extend_from_slice(&text[at..value.start]);
-            result.extend(edit_usage(&text[value.clone()], o, answer, seen));
+            result.extend(edit_usage(&text[value.clone()], o, answer, before, seen));
             at = value.end;
             tokens = std::str::from_utf8(&text[value])
                 .ok()
-                .and_then(prompt_tokens);
+                .and_then(|usage| prompt_tokens(usage, o.api, before));
         }
     }
     result.extend_from_slice(&text[at..]);

@@ -105,6 +105,7 @@ fn call(kind: Kind, seed: u64) -> Vec<u8> {
         .collect();
     let request = ClassifyRequest {
         v: WIRE_VERSION,
+        api: prompt_cache_core::api::Api::Chat,
         principal: Fingerprint::new([1; 32]),
         model: "demo".to_owned(),
         breakpoints,

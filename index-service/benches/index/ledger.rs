@@ -112,6 +112,7 @@ impl Ledger {
                 let is_breakpoint = |block: &u64| block % STRIDE == STRIDE - 1;
                 let request = ClassifyRequest {
                     v: WIRE_VERSION,
+                    api: prompt_cache_core::api::Api::Chat,
                     principal: principal(n % PRINCIPALS),
                     model: "demo".to_owned(),
                     breakpoints: blocks

@@ -138,9 +138,9 @@ impl Table<'_> {
     /// A line about the images; nothing where there are none.
     fn images(&self, prompt: &Prompt<'_>) -> String {
         let rule = &self.model.images;
-        let parts =
-            (0u32..).map_while(|block| prompt.place(block).map(|_| prompt.part_json(block)));
-        let images: Vec<Image> = parts.flatten().filter_map(Image::of_part).collect();
+        let blocks = u32::try_from(prompt.block_count()).unwrap_or(u32::MAX);
+        let parts = (0..blocks).flat_map(|block| prompt.parts_json(block));
+        let images: Vec<Image> = parts.filter_map(Image::of_part).collect();
         if images.is_empty() {
             return String::new();
         }

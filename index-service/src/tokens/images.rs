@@ -189,7 +189,7 @@ impl WithImages {
         let mut ends = ends.iter().peekable();
         let blocks = u32::try_from(prompt.block_count()).unwrap_or(u32::MAX);
         for block in 0..blocks {
-            if let Some(image) = prompt.part_json(block).and_then(Image::of_part) {
+            for image in prompt.parts_json(block).filter_map(Image::of_part) {
                 all = all.saturating_add(self.rule.of(&image));
             }
             while ends.next_if(|end| **end <= block).is_some() {

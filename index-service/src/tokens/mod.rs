@@ -7,6 +7,7 @@ mod chat;
 mod encodings;
 mod images;
 pub mod memory;
+mod messages;
 pub mod pool;
 mod prompt;
 pub mod source;
@@ -19,7 +20,7 @@ pub use crate::metrics::CountMethod as Method;
 pub use chat::{Chat, Templates};
 pub use encodings::Encoding;
 pub use images::{Image, ImageTokens, Tiles};
-pub use prompt::{BadPrompt, Prompt};
+pub use prompt::{BadPrompt, Prompt, PromptBody};
 
 /// A boundary with the tokens of the prefix that ends there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,7 @@ fn commit(running: &Running, n: u8, tier: Tier, age_ms: u64) -> Commit {
 fn reads(running: &Running, n: u8) -> u64 {
     let request = ClassifyRequest {
         v: WIRE_VERSION,
+        api: prompt_cache_core::api::Api::Chat,
         principal: principal(1),
         model: "demo".to_owned(),
         breakpoints: vec![Breakpoint { block: 0, tier: M5 }],

@@ -355,6 +355,7 @@ pub fn request(tenant: u8, body: &[u8], breakpoints: &[(u32, Tier)]) -> Classify
         .collect();
     ClassifyRequest {
         v: WIRE_VERSION,
+        api: prompt_cache_core::api::Api::Chat,
         principal: principal(tenant),
         model: "demo".to_owned(),
         breakpoints,

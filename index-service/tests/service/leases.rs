@@ -59,6 +59,7 @@ impl Edge {
     fn exchange(&mut self, running: &Running, tenant: u8, body: &[u8], succeeds: bool) -> Seen {
         let now_ms = running.now_ms();
         let context = PlanContext {
+            api: prompt_cache_core::api::Api::Chat,
             config: &self.config,
             policy: &self.policy,
             principal: Some(principal(tenant)),

@@ -12,7 +12,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 const ID: &str = "chatcmpl-stand-in";
-const WORDS: [&str; 8] = [
+pub const WORDS: [&str; 8] = [
     "I",
     " am",
     " a",

@@ -3,6 +3,7 @@
 //! which a strict backend would do too.
 
 mod chat;
+mod messages;
 mod prompt;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ const DELAY_MS_MAX: u64 = 60_000;
 pub async fn serve(listener: TcpListener, delay: Duration) -> std::io::Result<()> {
     let app = Router::new()
         .route("/v1/chat/completions", post(completions))
+        .route("/v1/messages", post(message))
         .route("/v1/models", get(models))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -44,10 +46,7 @@ async fn models() -> Json<Value> {
 }
 
 async fn completions(State(delay): State<Duration>, headers: HeaderMap, body: Bytes) -> Response {
-    let delay = headers
-        .get(DELAY_HEADER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map_or(delay, |ms: u64| Duration::from_millis(ms.min(DELAY_MS_MAX)));
+    let delay = delay_of(&headers, delay);
     let request: Value = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(e) => return refuse(&format!("the body is not JSON: {e}")),
@@ -69,6 +68,40 @@ async fn completions(State(delay): State<Duration>, headers: HeaderMap, body: By
     } else {
         answer.json()
     }
+}
+
+async fn message(State(delay): State<Duration>, headers: HeaderMap, body: Bytes) -> Response {
+    let delay = delay_of(&headers, delay);
+    let request: Value = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(e) => return messages::refuse(&format!("the body is not JSON: {e}")),
+    };
+    if let Some(path) = prompt::marker(&request) {
+        return messages::refuse(&format!("{path}: Extra inputs are not permitted"));
+    }
+    let (Some(model), Some(_), Some(_)) = (
+        request["model"].as_str(),
+        request["messages"].as_array(),
+        request["max_tokens"].as_u64(),
+    ) else {
+        return messages::refuse("model, messages and max_tokens are required");
+    };
+    if !request["stream_options"].is_null() {
+        return messages::refuse("stream_options: Extra inputs are not permitted");
+    }
+    let tokens = prompt::count_tokens(&request);
+    if request["stream"] == true {
+        messages::streamed(model, tokens, delay)
+    } else {
+        messages::whole(model, tokens)
+    }
+}
+
+fn delay_of(headers: &HeaderMap, delay: Duration) -> Duration {
+    headers
+        .get(DELAY_HEADER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map_or(delay, |ms: u64| Duration::from_millis(ms.min(DELAY_MS_MAX)))
 }
 
 fn refuse(message: &str) -> Response {

@@ -15,6 +15,10 @@ pub fn count_tokens(request: &Value) -> u64 {
     for tool in items(&request["tools"]) {
         total += count(&tool.to_string());
     }
+    total += match &request["system"] {
+        Value::String(text) => count(text),
+        system => items(system).map(count_part).sum(),
+    };
     for message in items(&request["messages"]) {
         total += TOKENS_PER_MESSAGE;
         let Some(members) = message.as_object() else {
@@ -48,11 +52,17 @@ pub fn marker(request: &Value) -> Option<String> {
     for (i, tool) in items(&request["tools"]).enumerate() {
         places.push((format!("tools[{i}]."), tool));
     }
+    for (i, part) in items(&request["system"]).enumerate() {
+        places.push((format!("system[{i}]."), part));
+    }
     for (i, message) in items(&request["messages"]).enumerate() {
         places.push((format!("messages[{i}]."), message));
         for list in ["content", "tool_calls"] {
             for (j, item) in items(&message[list]).enumerate() {
                 places.push((format!("messages[{i}].{list}[{j}]."), item));
+                for (k, inner) in items(&item["content"]).enumerate() {
+                    places.push((format!("messages[{i}].{list}[{j}].content[{k}]."), inner));
+                }
             }
         }
     }

@@ -102,6 +102,7 @@ impl Edge {
 fn request(deepest: u8) -> ClassifyRequest {
     ClassifyRequest {
         v: WIRE_VERSION,
+        api: crate::api::Api::Chat,
         principal: who(),
         model: "m".into(),
         breakpoints: vec![],

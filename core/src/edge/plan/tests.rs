@@ -20,6 +20,7 @@ fn known() -> PolicyView {
 }
 
 struct Given {
+    api: Api,
     config: FilterConfig,
     policy: PolicyView,
     principal: Option<Fingerprint>,
@@ -30,6 +31,7 @@ struct Given {
 impl Default for Given {
     fn default() -> Self {
         Self {
+            api: Api::Chat,
             config: FilterConfig::default(),
             policy: known(),
             principal: Some(Fingerprint::new([7; 32])),
@@ -42,6 +44,7 @@ impl Default for Given {
 impl Given {
     fn plan(&self, body: &str) -> Plan {
         let context = PlanContext {
+            api: self.api,
             config: &self.config,
             policy: &self.policy,
             principal: self.principal,
