@@ -147,7 +147,7 @@ async fn an_order_of_tiers_can_be_asked_for() {
 
 #[tokio::test]
 async fn the_messages_api_has_its_own_words() {
-    let mut world = World::start().await;
+    let world = World::start().await;
     let marked = |kind: &str, ttl: &str| json!({"type": kind, "cache_control": ephemeral(ttl)});
     let table = [
         (

@@ -6,6 +6,7 @@ use std::{
 };
 
 use prompt_cache_core::{
+    api::Api,
     config::FilterConfig,
     edge::{Forward, Leases, Plan, PlanContext, PolicyView, plan},
     response::BodyKind,
@@ -187,6 +188,7 @@ impl Planning {
     /// The plan; its `body` is the output.
     pub fn run(&self) -> Forward {
         let context = PlanContext {
+            api: Api::Chat,
             config: &self.config,
             policy: &self.policy,
             principal: self.principal,
