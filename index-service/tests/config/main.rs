@@ -621,3 +621,25 @@ fn the_filter_s_configuration_is_checked_wherever_it_stands() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
+
+/// Each configuration of the filter that ships, in whatever it is wrapped.
+#[test]
+fn every_shipped_configuration_of_the_filter_is_good() {
+    let envoy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy");
+    let shipped = [
+        "standalone.yaml",
+        "docker/envoy.yaml",
+        "istio/gateway.yaml",
+        "istio/sidecar.yaml",
+        "gateway/prompt-cache.yaml",
+    ];
+    for file in shipped {
+        let output = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
+            .args(["check-config", "--filter"])
+            .arg(envoy.join(file))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{file}: {said}");
+    }
+}

@@ -141,7 +141,7 @@ fn the_containers_config_is_the_shipped_one() {
         let plugin = filter["configuration"]["value"].as_str().unwrap();
         let mut plugin: Value = serde_json::from_str(plugin).unwrap();
         let members = plugin.as_object_mut().unwrap();
-        for own in ["index_token", "fingerprint_key", "principal"] {
+        for own in ["index_token", "fingerprint_key"] {
             members.remove(own);
         }
         filter["configuration"]["value"] = plugin;
