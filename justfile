@@ -26,10 +26,11 @@ test *ARGS: build _trap _envoy _nextest
     @test $# -gt 0 || cargo test --locked --quiet --doc --package prompt-cache-core
     cargo nextest run --locked --workspace --exclude prompt-cache-filter "$@"
 
-# The official OpenAI client (pinned, from PyPI) against a running stack
+# The official OpenAI and Anthropic clients (pinned, from PyPI) against a running stack
 test-sdk: build _envoy
-    @./just --ensure openai
+    @./just --ensure openai anthropic
     PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
+    PYTHONPATH=.tools/anthropic-${ANTHROPIC_VERSION} python3 tests/sdk/anthropic_messages.py dist/stack
 
 # The status page in a headless Chromium, which apt installs where it may; PAGE_SHOTS=FOLDER leaves screenshots
 test-page: build

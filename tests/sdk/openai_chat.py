@@ -4,20 +4,15 @@ Usage: python openai_chat.py STACK_BINARY. Starts `STACK_BINARY up` on free port
 every number is right. Prints one line per check.
 """
 
-import os
-import re
-import subprocess
 import sys
-import time
 
 import openai
 
-PREFIX = "The quick brown fox jumps over the lazy dog. " * 200
-DEADLINE_S = 10
+import stack
 
 
 def marked(**cache_control):
-    part = {"type": "text", "text": PREFIX, "cache_control": {"type": "ephemeral", **cache_control}}
+    part = {"type": "text", "text": stack.PREFIX, "cache_control": {"type": "ephemeral", **cache_control}}
     return [{"role": "system", "content": [part]}, {"role": "user", "content": "Say hello."}]
 
 
@@ -29,16 +24,6 @@ def read_and_written(usage):
     return details.cached_tokens, details.cache_write_tokens
 
 
-def until_read(ask):
-    """Repeats a request until its prefix is read: a commit lands just after its response."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        read, written = read_and_written(ask())
-        if read:
-            return read, written
-    raise AssertionError("the prefix was never read")
-
-
 def check(client):
     def whole():
         return client.chat.completions.create(model="demo", messages=marked(ttl="1h")).usage
@@ -47,7 +32,7 @@ def check(client):
     read, written = read_and_written(usage)
     assert (read, usage.cache_creation["ephemeral_1h_input_tokens"]) == (0, written), usage
     assert written > 1024, usage
-    assert until_read(whole) == (written, 0)
+    assert stack.until_read(lambda: read_and_written(whole())) == (written, 0)
     print(f"whole: {written} tokens written, then read")
 
     def streamed():
@@ -63,7 +48,7 @@ def check(client):
         assert len(usages) == 1 and chunks[-1].usage, chunks[-1]
         return usages[0]
 
-    assert until_read(streamed) == (written, 0)
+    assert stack.until_read(lambda: read_and_written(streamed())) == (written, 0)
     print("streamed: the last chunk says what was read")
 
     chunks = client.chat.completions.create(model="demo", messages=marked(), stream=True)
@@ -83,18 +68,8 @@ def check(client):
 
 
 def main():
-    env = dict(os.environ, ENVOY_PORT="0", ENVOY_ADMIN_PORT="0", INDEX_PORT="0")
-    env.pop("UPSTREAM", None)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.argv[1], "up"], env=env, **pipes) as stack:
-        try:
-            assert stack.stdout.readline() == "ready\n", stack.stderr.read()
-            line = next(line for line in stack.stderr if line.startswith("stack: Envoy on "))
-            base = re.search(r"http://\S+", line).group()
-            check(openai.OpenAI(base_url=f"{base}/v1", api_key="sk-sdk-test", max_retries=0))
-        finally:
-            stack.terminate()
-            stack.communicate()
+    with stack.running(sys.argv[1]) as base:
+        check(openai.OpenAI(base_url=f"{base}/v1", api_key="sk-sdk-test", max_retries=0))
 
 
 if __name__ == "__main__":

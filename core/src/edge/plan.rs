@@ -116,9 +116,13 @@ fn plan_chat(
             (Some(first), Some(last)) => {
                 let hashes = request.prefix_hashes(&config.prefix_params, last.block);
                 routing_hash = hash_at(&hashes, first.block);
-                let blocks = look_back_runs(&breakpoints, |block| request.continues_run(block));
-                let asked = (breakpoints, blocks);
-                classification(policy, principal, asked, &hashes, context, leases)
+                let asked = Asked {
+                    request,
+                    policy,
+                    principal,
+                    hashes: &hashes,
+                };
+                classification(asked, breakpoints, context, leases)
             }
             _ => Callout::Known(Split::default()),
         },
@@ -149,15 +153,27 @@ fn plan_chat(
     })
 }
 
+/// What a classification is about.
+struct Asked<'a> {
+    request: &'a ChatRequest<'a>,
+    policy: &'a ModelPolicy,
+    principal: Fingerprint,
+    hashes: &'a [PrefixHash],
+}
+
 /// Classified from leases, or to be asked, or neither.
 fn classification(
-    policy: &ModelPolicy,
-    principal: Fingerprint,
-    (breakpoints, blocks): (Vec<Breakpoint>, Vec<u32>),
-    hashes: &[PrefixHash],
+    asked: Asked<'_>,
+    breakpoints: Vec<Breakpoint>,
     context: &PlanContext<'_>,
     leases: &mut Leases,
 ) -> Callout {
+    let Asked {
+        request,
+        policy,
+        principal,
+        hashes,
+    } = asked;
     let at_breakpoints: Vec<PrefixHash> = breakpoints
         .iter()
         .filter_map(|breakpoint| hash_at(hashes, breakpoint.block))
@@ -169,6 +185,7 @@ fn classification(
     if !context.callouts_allowed {
         return Callout::Inactive(Bypass::BreakerOpen);
     }
+    let blocks = look_back_runs(&breakpoints, |block| request.continues_run(block));
     let candidate = |block| {
         let hash = hash_at(hashes, block)?;
         Some(Candidate { block, hash })
