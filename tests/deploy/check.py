@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = pathlib.Path(sys.argv[1])
 sys.path.insert(0, str(TOOLS / "python"))
 
+import jsonschema  # noqa: E402
 import kubernetes_validate  # noqa: E402
 import yaml  # noqa: E402
 
@@ -222,6 +223,39 @@ def agreement(manifests):
     check("mesh manifests name the image", filters == 3, filters)
 
 
+def references():
+    """The published JSON Schemas: they are some, the example is right by its own, mistakes are not."""
+    model = {"model": "m", "encoding": "o200k_base"}
+    example = yaml.safe_load((ROOT / "index-service/config.example.yaml").read_text())
+    sources = ["x_api_key", {"header": "x-tenant"}, {"attribute": ["connection", "id"]}]
+    cases = {
+        "index": (
+            [example, {"models": [model]}],
+            [
+                {},
+                {"models": []},
+                {"models": [{"model": "m", "encoding": "o300k"}]},
+                {"models": [model], "listne": "x"},
+                {"models": [model], "limits": {"concurrency_max": 0}},
+                {"models": [{"model": "m", "tiers": ["2h"]}]},
+            ],
+        ),
+        "filter": (
+            [{"index_cluster": "i", "principal": sources}],
+            [{}, {"index_cluster": "i", "cache_slat": True}],
+        ),
+    }
+    for name, (right, wrong) in cases.items():
+        schema = json.loads((ROOT / f"docs/schema/{name}.schema.json").read_text())
+        validator = jsonschema.Draft202012Validator(schema)
+        validator.check_schema(schema)
+        for document in right:
+            errors = [error.message for error in validator.iter_errors(document)]
+            check(f"{name} schema takes {str(document)[:40]}", not errors, errors)
+        for document in wrong:
+            check(f"{name} schema refuses {document}", not validator.is_valid(document))
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -232,6 +266,7 @@ def main():
         against_schemas(manifests)
         compose(folder)
     rules()
+    references()
     agreement(manifests)
     print(f"test-deploy: {passed} passed, {len(failed)} failed")
     sys.exit(1 if failed else 0)
