@@ -9,7 +9,8 @@
 mod request_reference;
 mod request_support;
 
-use prompt_cache_core::request::{Edits, scan};
+use prompt_cache_core::api::Api;
+use prompt_cache_core::request::{Edits, scan, scan_as};
 use request_reference::consistent::exercise;
 use request_support::Dice;
 
@@ -165,4 +166,34 @@ fn limits_end_in_a_reason_and_in_time() {
             request.forwarded(&Edits::default());
         }
     }
+}
+
+/// In the Messages API the `content` of a part holds markers where the part is a tool's result;
+/// of any other it is data, however often it stands there.
+#[test]
+fn markers_inside_other_parts_are_data() {
+    let inside = vec![r#"{"cache_control":0}"#; 63].join(",");
+    let contents = vec![format!(r#""content":[{inside}]"#); 1_000].join(",");
+    let body = |before: &str, kind: &str, after: &str| {
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{{before}"type":"{kind}",{contents}{after}}}]}}]}}"#
+        )
+    };
+    let (mark, kept) = (
+        r#""cache_control":{"type":"ephemeral"}"#,
+        body("", "document", ""),
+    );
+    for marked in [
+        body(&format!("{mark},"), "document", ""),
+        body("", "document", &format!(",{mark}")),
+    ] {
+        let request = scan_as(Api::Messages, marked.as_bytes()).unwrap();
+        let forwarded = request.forwarded(&Edits::default()).unwrap();
+        assert!(forwarded == kept.as_bytes(), "only its own marker goes");
+    }
+    let result = body("", "tool_result", "");
+    let request = scan_as(Api::Messages, result.as_bytes()).unwrap();
+    let forwarded = request.forwarded(&Edits::default()).unwrap();
+    let stripped = result.replace(r#"{"cache_control":0}"#, "{}");
+    assert!(forwarded == stripped.as_bytes(), "all of them go");
 }

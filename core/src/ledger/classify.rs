@@ -95,10 +95,15 @@ pub fn look_back_runs(breakpoints: &[Breakpoint], continues: impl Fn(u32) -> boo
     for breakpoint in breakpoints {
         let mut block = breakpoint.block;
         let mut steps = 1;
+        let mut inside = 0;
         ends.push(block);
         while let Some(before) = block.checked_sub(1) {
             if continues(block) {
-                inner.push(before);
+                // There is no room for more, and a run may have as many blocks as a request.
+                if inside < MAX_CANDIDATES {
+                    inside += 1;
+                    inner.push(before);
+                }
             } else if steps == LOOK_BACK_BLOCKS {
                 break;
             } else {

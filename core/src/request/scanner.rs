@@ -354,9 +354,11 @@ impl<'b> Scanner<'b> {
         } else if !inside.values.is_empty() {
             // Of any other part these are data.
             let mut cuts = self.found.cuts.split_off(first_cut);
+            // In the order of the bytes, so a search is enough: hostile parts have a thousand.
             let within = |cut: &Span| {
-                let mut values = inside.values.iter();
-                values.any(|value| value.start < cut.start && cut.end <= value.end)
+                let at = inside.values.partition_point(|value| value.end < cut.end);
+                let value = inside.values.get(at);
+                value.is_some_and(|value| value.start < cut.start)
             };
             cuts.retain(|cut| !within(cut));
             self.found.cuts.append(&mut cuts);
