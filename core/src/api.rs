@@ -11,6 +11,10 @@ pub enum Api {
     Chat,
     /// `/messages`.
     Messages,
+    /// `/responses`.
+    Responses,
+    /// `/completions`.
+    Completions,
 }
 
 impl Api {
@@ -42,7 +46,7 @@ impl Api {
     pub fn error(self, message: &str, code: &str, param: &str) -> Vec<u8> {
         let message = serde_json::to_string(message).unwrap_or_default();
         match self {
-            Self::Chat => format!(
+            Self::Chat | Self::Responses | Self::Completions => format!(
                 r#"{{"error":{{"message":{message},"type":"invalid_request_error","code":"{code}","param":{param}}}}}"#
             ),
             Self::Messages => format!(

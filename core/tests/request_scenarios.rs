@@ -74,7 +74,7 @@ fn run(scenario: &Scenario<'_>) {
             let error = &body["error"];
             assert_eq!(error["message"], refusal.message.as_str(), "{name}");
             match scenario.api {
-                Api::Chat => {
+                Api::Chat | Api::Responses | Api::Completions => {
                     assert_eq!(error["code"], "invalid_cache_control", "{name}");
                     assert_eq!(error["param"], refusal.param.as_str(), "{name}");
                 }

@@ -36,11 +36,11 @@ pub(super) fn breakpoints(
         return Ok(Vec::new());
     }
     let rules = &match request.api {
-        Api::Chat => *rules,
         Api::Messages => MarkerRules {
             mixed_ttl_order: MixedTtlOrder::LongestFirst,
             ..*rules
         },
+        Api::Chat | Api::Responses | Api::Completions => *rules,
     };
     resolve(request, rules).map_err(|refusal| Refusal {
         api: request.api,

@@ -14,6 +14,10 @@ use crate::{api::Api, prefix_hash::PrefixHash};
 const VERSION: &[u8] = b"prompt-cache-prefix/1";
 /// The same for the Messages API.
 const VERSION_MESSAGES: &[u8] = b"prompt-cache-prefix/1/messages";
+/// The same for the Responses API.
+const VERSION_RESPONSES: &[u8] = b"prompt-cache-prefix/1/responses";
+/// The same for the Completions API.
+const VERSION_COMPLETIONS: &[u8] = b"prompt-cache-prefix/1/completions";
 
 /// See [`ChatRequest::prefix_hashes`].
 pub(super) fn hashes(
@@ -131,6 +135,8 @@ impl<'b> Chain<'_, 'b> {
         self.sink.plain(match request.api {
             Api::Chat => VERSION,
             Api::Messages => VERSION_MESSAGES,
+            Api::Responses => VERSION_RESPONSES,
+            Api::Completions => VERSION_COMPLETIONS,
         });
         self.sink.members(request.body, &members)?;
         let hash = self.sink.finish();

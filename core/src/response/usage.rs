@@ -51,7 +51,8 @@ pub(super) fn prompt_tokens(object: &[u8], api: Api, before: Option<u64>) -> Opt
         integer(slice(object, last.value.clone()))
     };
     match api {
-        Api::Chat => number("prompt_tokens"),
+        Api::Chat | Api::Completions => number("prompt_tokens"),
+        Api::Responses => number(INPUT),
         Api::Messages => {
             let cached = [READ, CREATED].into_iter().filter_map(number);
             let cached = cached.fold(0, u64::saturating_add);
@@ -72,7 +73,7 @@ pub(super) fn edit(object: &[u8], edit: Edit, api: Api, before: Option<u64>) -> 
             let capped = show(split, total);
             let [details, cache @ ..] = wants(&capped.0);
             let first = match api {
-                Api::Chat => Some(details),
+                Api::Chat | Api::Completions | Api::Responses => Some(details),
                 Api::Messages => total.map(|total| {
                     let cached = capped.0.read.saturating_add(capped.0.creation.total());
                     Want::Number(INPUT, total.saturating_sub(cached))

@@ -27,6 +27,9 @@ pub struct ModelPolicy {
     pub tiers: Vec<Tier>,
     /// The tier of a marker without `ttl`; one of `tiers`.
     pub default_tier: Tier,
+    /// The tier at which requests without any marker are cached; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Tier>,
     /// The floor: prefixes below it are not written.
     pub min_prefix_tokens: u64,
     /// Digest of tokenizer and chat template.

@@ -220,8 +220,8 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         let shown = (seen.shown, seen.cap);
         seen.prompt_tokens = tokens;
         let terminal = match o.api {
-            Api::Chat => choices.is_empty() || finished,
-            Api::Messages => has_usage,
+            Api::Chat | Api::Completions => choices.is_empty() || finished,
+            Api::Messages | Api::Responses => has_usage,
         };
         if o.api == Api::Chat && o.drop_usage_only && choices.is_empty() && !error {
             if late {

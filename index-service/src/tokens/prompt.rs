@@ -27,7 +27,7 @@ impl<'a> PromptBody<'a> {
                 chat: Cow::Borrowed(body),
                 ends: None,
             }),
-            Api::Messages => {
+            Api::Messages | Api::Responses | Api::Completions => {
                 let blocks = scan_as(api, body).map_err(|_| BadPrompt)?.block_count();
                 let ChatForm { body, ends } = chat_form(body).ok_or(BadPrompt)?;
                 if ends.len() != blocks {

@@ -24,6 +24,7 @@ fn model(version: &str) -> ModelPolicy {
         model: "m".into(),
         tiers: vec![M5, H1],
         default_tier: M5,
+        auto: None,
         min_prefix_tokens: 1,
         tokenizer_version: version.into(),
     }
