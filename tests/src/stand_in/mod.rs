@@ -1,21 +1,31 @@
-//! The stand-in LLM: an OpenAI-shaped server without a model, for the demo, for `./just up` and
-//! for tests of clients. It counts prompt tokens, streams with a delay, and refuses cache markers,
-//! which a strict backend would do too.
+//! The stand-in LLM: a server without a model that answers as the four APIs do, for the demo, for
+//! `./just up` and for tests of clients. It counts prompt tokens, streams with a delay, calls tools,
+//! satisfies schemas, fails on demand, and refuses cache markers, which a strict backend would do too.
 
 mod chat;
+mod completions;
+mod failures;
+mod marker;
 mod messages;
 mod prompt;
+mod refusal;
+mod reply;
+mod responses;
+mod schema;
+mod sse;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
-    routing::{get, post},
+    http::HeaderMap,
+    response::Response,
+    routing::{MethodRouter, get, post},
 };
+use failures::Failures;
+use refusal::{Envelope, Refusal};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -26,16 +36,70 @@ pub const DELAY_HEADER: &str = "x-stand-in-delay-ms";
 /// Longest delay between two chunks.
 const DELAY_MS_MAX: u64 = 60_000;
 
-/// Serves until the process ends. `delay` is the pause before each streamed chunk.
+/// What all requests share.
+#[derive(Clone)]
+struct Service {
+    delay: Duration,
+    failures: Arc<Failures>,
+}
+
+/// One of the APIs.
+#[derive(Clone, Copy)]
+struct Api {
+    envelope: Envelope,
+    answer: fn(&Value, Duration) -> Result<Response, Refusal>,
+}
+
+/// Serves until the process ends. `delay` is the pause before each streamed event.
 pub async fn serve(listener: TcpListener, delay: Duration) -> std::io::Result<()> {
+    let service = Service {
+        delay,
+        failures: Arc::default(),
+    };
     let app = Router::new()
-        .route("/v1/chat/completions", post(completions))
-        .route("/v1/messages", post(message))
+        .route(
+            "/v1/chat/completions",
+            route(Envelope::OpenAi, chat::answer),
+        )
+        .route("/v1/messages", route(Envelope::Anthropic, messages::answer))
+        .route("/v1/responses", route(Envelope::OpenAi, responses::answer))
+        .route(
+            "/v1/completions",
+            route(Envelope::OpenAi, completions::answer),
+        )
         .route("/v1/models", get(models))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(delay);
+        .with_state(service);
     axum::serve(listener, app).await
+}
+
+fn route(
+    envelope: Envelope,
+    answer: fn(&Value, Duration) -> Result<Response, Refusal>,
+) -> MethodRouter<Service> {
+    let api = Api { envelope, answer };
+    post(
+        move |State(service): State<Service>, headers: HeaderMap, body: Bytes| async move {
+            let answered = handle(api, &service, &headers, &body);
+            answered.unwrap_or_else(|refusal| refusal.response(api.envelope))
+        },
+    )
+}
+
+fn handle(
+    api: Api,
+    service: &Service,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Refusal> {
+    service.failures.next(headers)?;
+    let request: Value = serde_json::from_slice(body)
+        .map_err(|e| Refusal::invalid(format!("the body is not JSON: {e}")))?;
+    if let Some(path) = marker::find(&request) {
+        return Err(Refusal::unknown(api.envelope, &path));
+    }
+    (api.answer)(&request, delay_of(headers, service.delay))
 }
 
 async fn models() -> Json<Value> {
@@ -45,58 +109,6 @@ async fn models() -> Json<Value> {
     }))
 }
 
-async fn completions(State(delay): State<Duration>, headers: HeaderMap, body: Bytes) -> Response {
-    let delay = delay_of(&headers, delay);
-    let request: Value = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(e) => return refuse(&format!("the body is not JSON: {e}")),
-    };
-    if let Some(path) = prompt::marker(&request) {
-        return refuse(&format!("Unrecognized request argument supplied: {path}"));
-    }
-    let (Some(model), Some(_)) = (request["model"].as_str(), request["messages"].as_array()) else {
-        return refuse("model and messages are required");
-    };
-    let asked_usage = request["stream_options"]["include_usage"] == true;
-    let streams = request["stream"] == true;
-    if !streams && !request["stream_options"].is_null() {
-        return refuse("stream_options is only allowed when stream is enabled");
-    }
-    let answer = chat::Answer::new(model, prompt::count_tokens(&request));
-    if streams {
-        answer.stream(asked_usage, delay)
-    } else {
-        answer.json()
-    }
-}
-
-async fn message(State(delay): State<Duration>, headers: HeaderMap, body: Bytes) -> Response {
-    let delay = delay_of(&headers, delay);
-    let request: Value = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(e) => return messages::refuse(&format!("the body is not JSON: {e}")),
-    };
-    if let Some(path) = prompt::marker(&request) {
-        return messages::refuse(&format!("{path}: Extra inputs are not permitted"));
-    }
-    let (Some(model), Some(_), Some(_)) = (
-        request["model"].as_str(),
-        request["messages"].as_array(),
-        request["max_tokens"].as_u64(),
-    ) else {
-        return messages::refuse("model, messages and max_tokens are required");
-    };
-    if !request["stream_options"].is_null() {
-        return messages::refuse("stream_options: Extra inputs are not permitted");
-    }
-    let tokens = prompt::count_tokens(&request);
-    if request["stream"] == true {
-        messages::streamed(model, tokens, delay)
-    } else {
-        messages::whole(model, tokens)
-    }
-}
-
 fn delay_of(headers: &HeaderMap, delay: Duration) -> Duration {
     headers
         .get(DELAY_HEADER)
@@ -104,7 +116,7 @@ fn delay_of(headers: &HeaderMap, delay: Duration) -> Duration {
         .map_or(delay, |ms: u64| Duration::from_millis(ms.min(DELAY_MS_MAX)))
 }
 
-fn refuse(message: &str) -> Response {
-    let error = json!({"error": {"message": message, "type": "invalid_request_error", "code": null, "param": null}});
-    (StatusCode::BAD_REQUEST, Json(error)).into_response()
+/// The members of an array; none of anything else.
+fn items(value: &Value) -> impl DoubleEndedIterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
