@@ -193,7 +193,7 @@ fn by_name(slots: &[Slot]) -> HashMap<String, Arc<ActiveModel>> {
             model: config.model.clone(),
             tiers: config.tiers.clone(),
             default_tier: config.default_tier,
-            auto: None,
+            auto: config.auto,
             min_prefix_tokens: config.min_prefix_tokens,
             tokenizer_version: tokens.version().to_owned(),
         };

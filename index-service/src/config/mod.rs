@@ -94,6 +94,8 @@ pub struct ModelConfig {
     pub tiers: Vec<Tier>,
     /// One of `tiers`.
     pub default_tier: Tier,
+    /// The tier of requests without any marker, one of `tiers`; none: they are not cached.
+    pub auto: Option<Tier>,
     /// What tokens cost; only the status page asks.
     pub prices: Option<Prices>,
 }

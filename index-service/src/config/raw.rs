@@ -100,6 +100,10 @@ pub(super) struct RawModel {
     /// The tier of a marker without `ttl`.
     #[schemars(extend("x-default" = "the shortest of `tiers`"))]
     pub default_tier: Option<Tier>,
+    /// Caches requests that come without any marker, for clients that cannot send them: at their
+    /// last block, and at the last block of the turn before, with this tier; one of `tiers`.
+    #[schemars(extend("x-default" = "they are not cached"))]
+    pub auto: Option<Tier>,
     /// For the savings that the [status page](#status-page) shows; nothing else depends on it.
     pub prices: Option<RawPrices>,
 }
@@ -386,6 +390,7 @@ impl Raw {
                 min_prefix_tokens: default_min_prefix_tokens(),
                 tiers: default_tiers(),
                 default_tier: None,
+                auto: None,
                 prices: None,
             }],
             unknown_principal: UnknownPrincipal::Accept,

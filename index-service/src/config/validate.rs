@@ -208,6 +208,7 @@ fn models(raw: Vec<RawModel>, path: &Path) -> Result<Vec<ModelConfig>, Invalid> 
             min_prefix_tokens: model.min_prefix_tokens,
             tiers: model.tiers,
             default_tier,
+            auto: model.auto,
             prices,
         });
     }
@@ -259,9 +260,12 @@ fn default_tier(model: &RawModel, key: &dyn Fn(&str) -> String) -> Result<Tier, 
         return Err((key("tiers"), "at least one tier is needed".to_owned()));
     };
     let default_tier = model.default_tier.unwrap_or(*shortest);
-    if !seen.contains(&default_tier) {
-        let reason = format!("{} is not among the tiers", default_tier.as_str());
-        return Err((key("default_tier"), reason));
+    let named = [("default_tier", Some(default_tier)), ("auto", model.auto)];
+    for (name, tier) in named {
+        if let Some(tier) = tier.filter(|tier| !seen.contains(tier)) {
+            let reason = format!("{} is not among the tiers", tier.as_str());
+            return Err((key(name), reason));
+        }
     }
     Ok(default_tier)
 }

@@ -84,6 +84,17 @@ fn the_shortest_tier_is_the_default_tier() {
     assert_eq!(config.models[0].tiers, [Tier::Day, Tier::OneHour]);
 }
 
+#[test]
+fn unmarked_requests_are_cached_only_where_a_model_says_so() {
+    let auto = |rest: &str| {
+        let text = format!("models: [{{model: m, encoding: cl100k_base{rest}}}]");
+        parse(&text).unwrap().models[0].auto
+    };
+    assert_eq!(auto(""), None);
+    assert_eq!(auto(", auto: 1h"), Some(Tier::OneHour));
+    assert_eq!(auto(", tiers: [24h], auto: 24h"), Some(Tier::Day));
+}
+
 /// What is wrong → what the one line starts with and contains.
 #[test]
 fn a_refusal_names_file_key_and_reason() {
@@ -324,6 +335,16 @@ fn a_refusal_names_file_key_and_reason() {
             m("default_tier: 24h"),
             "c.yaml: models[0].default_tier: ",
             "24h is not among",
+        ),
+        (
+            m("auto: 24h"),
+            "c.yaml: models[0].auto: ",
+            "24h is not among the tiers",
+        ),
+        (
+            m("auto: true"),
+            "c.yaml: models[0].auto: ",
+            "expected one of 5m, 1h, 24h",
         ),
         (
             m("prices: {input: -1, read: 0}"),

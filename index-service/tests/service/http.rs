@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use prompt_cache_core::wire::{Policy, TEXT_CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::harness::{M5, Running, chat, request, start, text};
+use crate::harness::{H1, M5, Running, chat, request, start, text};
 
 #[test]
 fn malformed_classifications_are_refused_with_the_rule() {
@@ -299,6 +299,28 @@ fn the_policy_has_a_strong_tag_that_follows_the_configuration() {
         changed.models[0].tokenizer_version,
         policy.models[0].tokenizer_version
     );
+}
+
+#[test]
+fn the_policy_says_which_models_cache_by_themselves_and_its_tag_follows() {
+    // Without an epoch the tag is the configuration's alone.
+    let policy = |more: &str| {
+        let running = start(&format!(
+            "models: [{{model: demo, encoding: o200k_base{more}}}]"
+        ));
+        running.faults.fail.store(true, Ordering::SeqCst);
+        let answer = running.get("/v1/policy", &[]);
+        let policy: Policy = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(policy.epoch, "");
+        (policy.models[0].auto, answer.headers["etag"].clone())
+    };
+    let (none, tag) = policy("");
+    assert_eq!(policy(""), (none, tag.clone()));
+    assert_eq!(none, None);
+    let (short, short_tag) = policy(", auto: 5m");
+    let (long, long_tag) = policy(", auto: 1h");
+    assert_eq!((short, long), (Some(M5), Some(H1)));
+    assert!(short_tag != tag && long_tag != tag && short_tag != long_tag);
 }
 
 #[test]
