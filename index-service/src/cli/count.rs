@@ -207,6 +207,7 @@ impl Table<'_> {
 const fn method(method: Method) -> &'static str {
     match method {
         Method::BlockTexts => "block texts (the model has no chat template): close, not exact",
+        Method::Plain => "the prompt as it is, with the tokenizer's own special tokens",
         Method::Rendered => "the rendered chat template: as the engine counts",
         Method::Moved => {
             "the rendered chat template, which shows some prefix otherwise in this prompt"

@@ -92,6 +92,8 @@ label! {
         /// The template refuses the conversation or costs too much: the texts of the blocks, at
         /// least for some.
         Refused,
+        /// A prompt that no template touches: as the engine counts.
+        Plain,
     }
 }
 

@@ -46,6 +46,9 @@ impl TokenSource for Chat {
         boundaries: &[u32],
         go_on: &dyn Fn() -> bool,
     ) -> Result<Counts, CountError> {
+        if let Some(plain) = prompt.plain() {
+            return plain.count(self.tokenizer.as_ref(), boundaries, go_on);
+        }
         let count = Count {
             source: self,
             prompt,
@@ -111,7 +114,11 @@ impl Count<'_> {
         let whole = accepted(chat.render(template, self.go_on))?;
         let mut prefixes = Vec::with_capacity(boundaries.len());
         for boundary in boundaries {
-            let place = self.prompt.place(*boundary).ok_or(CountError::Failed)?;
+            let Some(place) = self.prompt.place(*boundary) else {
+                // All blocks so far are of those that templates are shown nothing of.
+                prefixes.push(Some(String::new()));
+                continue;
+            };
             let found = prefix(template, &chat, place, self.go_on);
             prefixes.push(accepted(found)?.map(|prefix| prefix.text));
         }

@@ -66,6 +66,9 @@ impl TokenSource for BlockTexts {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Counts, CountError> {
         let tokenizer = Builtin::new(self.encoding);
+        if let Some(plain) = prompt.plain() {
+            return plain.count(&tokenizer, boundaries, go_on);
+        }
         let mut next = from.map_or(0, |from| from.block.saturating_add(1));
         let mut tokens = from.map_or(0, |from| from.tokens);
         let mut count_to = |end: u32| -> Result<u64, CountError> {

@@ -170,11 +170,11 @@ impl Form {
     }
 }
 
-fn kind(block: &Value) -> &str {
+pub(super) fn kind(block: &Value) -> &str {
     text_of(block.get("type"))
 }
 
-fn text_of(value: Option<&Value>) -> &str {
+pub(super) fn text_of(value: Option<&Value>) -> &str {
     value.and_then(Value::as_str).unwrap_or_default()
 }
 

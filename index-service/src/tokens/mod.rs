@@ -4,12 +4,14 @@
 //! already knows, so that text is tokenized once in its life.
 
 mod chat;
+mod completions;
 mod encodings;
 mod images;
 pub mod memory;
 mod messages;
 pub mod pool;
 mod prompt;
+mod responses;
 pub mod source;
 pub mod template;
 pub mod tokenizer;

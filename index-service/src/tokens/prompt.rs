@@ -6,39 +6,55 @@ use std::ops::Range;
 use prompt_cache_core::api::Api;
 use prompt_cache_core::request::{BlockPlace, ChatRequest, Edits, scan, scan_as};
 
-use super::messages::{ChatForm, chat_form};
+use super::completions::Plain;
+use super::messages::ChatForm;
+use super::{messages, responses};
 
-/// A request's body in the form that chat templates are for.
-pub struct PromptBody<'a> {
-    chat: Cow<'a, [u8]>,
-    /// For each block of the request, the blocks of the chat form up to its end; `None` where
-    /// they are the same.
-    ends: Option<Vec<u32>>,
+/// A request's body in the form that it is counted in.
+pub struct PromptBody<'a>(Form<'a>);
+
+enum Form<'a> {
+    /// What chat templates are for.
+    Chat {
+        body: Cow<'a, [u8]>,
+        /// For each block of the request, the blocks of the chat form up to its end; `None`
+        /// where they are the same.
+        ends: Option<Vec<u32>>,
+    },
+    /// What no template touches, and its blocks: one, or none.
+    Plain(Plain<'a>, usize),
 }
 
 impl<'a> PromptBody<'a> {
-    /// The chat form of a request of that API.
+    /// The form of a request of that API.
     ///
     /// # Errors
     /// When it is no such request.
     pub fn of(api: Api, body: &'a [u8]) -> Result<Self, BadPrompt> {
-        match api {
-            Api::Chat => Ok(Self {
-                chat: Cow::Borrowed(body),
-                ends: None,
-            }),
-            Api::Messages | Api::Responses | Api::Completions => {
-                let blocks = scan_as(api, body).map_err(|_| BadPrompt)?.block_count();
-                let ChatForm { body, ends } = chat_form(body).ok_or(BadPrompt)?;
-                if ends.len() != blocks {
-                    return Err(BadPrompt);
-                }
-                Ok(Self {
-                    chat: Cow::Owned(body),
-                    ends: Some(ends),
-                })
+        let chat_form = match api {
+            Api::Chat => {
+                return Ok(Self(Form::Chat {
+                    body: Cow::Borrowed(body),
+                    ends: None,
+                }));
             }
+            Api::Messages => messages::chat_form,
+            Api::Responses => responses::chat_form,
+            Api::Completions => {
+                let blocks = blocks(api, body)?;
+                let prompt = Plain::of(body).ok_or(BadPrompt)?;
+                return Ok(Self(Form::Plain(prompt, blocks)));
+            }
+        };
+        let blocks = blocks(api, body)?;
+        let ChatForm { body, ends } = chat_form(body).ok_or(BadPrompt)?;
+        if ends.len() != blocks {
+            return Err(BadPrompt);
         }
+        Ok(Self(Form::Chat {
+            body: Cow::Owned(body),
+            ends: Some(ends),
+        }))
     }
 
     /// Takes it apart.
@@ -46,25 +62,39 @@ impl<'a> PromptBody<'a> {
     /// # Errors
     /// When it is no JSON object.
     pub fn prompt(&self) -> Result<Prompt<'_>, BadPrompt> {
-        Ok(Prompt {
-            ends: self.ends.as_deref(),
-            ..Prompt::parse(&self.chat)?
-        })
+        match &self.0 {
+            Form::Chat { body, ends } => Prompt::chat(body, ends.as_deref()),
+            Form::Plain(prompt, blocks) => Ok(Prompt(Parsed::Plain(prompt, *blocks))),
+        }
     }
+}
+
+/// The blocks that the filter sees in a body.
+fn blocks(api: Api, body: &[u8]) -> Result<usize, BadPrompt> {
+    let request = scan_as(api, body).map_err(|_| BadPrompt)?;
+    Ok(request.block_count())
 }
 
 /// A request's body, taken apart by the same rules as in the filter, so that block numbers
 /// mean the same.
-pub struct Prompt<'a> {
+pub struct Prompt<'a>(Parsed<'a>);
+
+enum Parsed<'a> {
+    Chat(Box<Chat<'a>>),
+    /// See [`Form::Plain`].
+    Plain(&'a Plain<'a>, usize),
+}
+
+struct Chat<'a> {
     body: &'a [u8],
-    chat: ChatRequest<'a>,
-    /// See [`PromptBody`].
+    request: ChatRequest<'a>,
+    /// See [`Form::Chat`].
     ends: Option<&'a [u32]>,
 }
 
 /// A body that is no request of its API, although the filter took it for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body after the first line is not a chat request")]
+#[error("the body is not a request of its API")]
 pub struct BadPrompt;
 
 impl<'a> Prompt<'a> {
@@ -73,49 +103,82 @@ impl<'a> Prompt<'a> {
     /// # Errors
     /// When it is no JSON object.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadPrompt> {
-        let chat = scan(body).map_err(|_| BadPrompt)?;
-        Ok(Self {
+        Self::chat(body, None)
+    }
+
+    fn chat(body: &'a [u8], ends: Option<&'a [u32]>) -> Result<Self, BadPrompt> {
+        let request = scan(body).map_err(|_| BadPrompt)?;
+        let chat = Chat {
             body,
-            chat,
-            ends: None,
-        })
+            request,
+            ends,
+        };
+        Ok(Self(Parsed::Chat(Box::new(chat))))
+    }
+
+    fn as_chat(&self) -> Option<&Chat<'a>> {
+        match &self.0 {
+            Parsed::Chat(chat) => Some(chat),
+            Parsed::Plain(..) => None,
+        }
+    }
+
+    /// The prompt as it is, of an API without a template; its only block is all of it.
+    pub(super) const fn plain(&self) -> Option<&'a Plain<'a>> {
+        match &self.0 {
+            Parsed::Chat(_) => None,
+            Parsed::Plain(prompt, _) => Some(*prompt),
+        }
     }
 
     /// Number of blocks.
     pub fn block_count(&self) -> usize {
-        self.ends.map_or(self.chat.block_count(), <[u32]>::len)
+        match &self.0 {
+            Parsed::Chat(chat) => chat.ends.map_or(chat.request.block_count(), <[u32]>::len),
+            Parsed::Plain(_, blocks) => *blocks,
+        }
     }
 
-    /// The text that is counted for a block; `None` for a block without any.
+    /// The text that is counted for a block where there is no chat template; `None` for a block
+    /// without any.
     pub fn block_text(&self, block: u32) -> Option<Cow<'a, str>> {
-        let mut texts = self.chat_blocks(block)?.filter_map(|block| {
+        let chat = self.as_chat()?;
+        let mut texts = chat.blocks(block)?.filter_map(|block| {
             let block = usize::try_from(block).ok()?;
-            self.chat.block_text(block)
+            chat.request.block_text(block)
         });
         let first = texts.next()?;
         Some(texts.fold(first, |all, text| all + text))
     }
 
-    /// Where a block ends in the chat form; `None` beyond the last block.
+    /// Where a block ends in the chat form; `None` beyond the last block, and for one up to
+    /// which the chat form has nothing.
     pub fn place(&self, block: u32) -> Option<BlockPlace> {
-        let blocks = self.chat_blocks(block)?;
-        self.chat.block_place(blocks.end.checked_sub(1)?)
+        let chat = self.as_chat()?;
+        let blocks = chat.blocks(block)?;
+        chat.request.block_place(blocks.end.checked_sub(1)?)
     }
 
     /// The JSON of its content parts; none for string content and for blocks that are no parts.
     pub fn parts_json(&self, block: u32) -> impl Iterator<Item = &'a [u8]> {
-        let blocks = self.chat_blocks(block).unwrap_or_default();
-        blocks.filter_map(|block| self.chat.part_json(block))
+        let chat = self.as_chat();
+        let blocks = chat.and_then(|chat| chat.blocks(block)).unwrap_or_default();
+        blocks.filter_map(move |block| chat?.request.part_json(block))
     }
 
-    /// The chat form as the backend would get it: without markers.
+    /// The chat form as the backend would get it: without markers. Empty where there is none.
     pub fn unmarked(&self) -> Cow<'a, [u8]> {
-        let forwarded = self.chat.forwarded(&Edits::default());
-        forwarded.map_or(Cow::Borrowed(self.body), Cow::Owned)
+        let Some(chat) = self.as_chat() else {
+            return Cow::Borrowed(&[]);
+        };
+        let forwarded = chat.request.forwarded(&Edits::default());
+        forwarded.map_or(Cow::Borrowed(chat.body), Cow::Owned)
     }
+}
 
+impl Chat<'_> {
     /// The blocks of the chat form that a block is.
-    fn chat_blocks(&self, block: u32) -> Option<Range<u32>> {
+    fn blocks(&self, block: u32) -> Option<Range<u32>> {
         let Some(ends) = self.ends else {
             return Some(block..block.checked_add(1)?);
         };

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use prompt_cache_core::api::Api;
 use prompt_cache_index::policy::{Models, Refreshed};
-use prompt_cache_index::tokens::{Counted, Method, Prompt, TokenSource};
+use prompt_cache_index::tokens::{Counted, Counts, Method, Prompt, PromptBody, TokenSource};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -169,4 +170,107 @@ fn the_version_covers_what_decides_a_count() {
     assert_ne!(version("a"), version("kwargs"));
     assert_ne!(version("a"), version("format"));
     assert_ne!(version("kwargs"), version("format"));
+}
+
+fn completions(source: &dyn TokenSource, prompt: &Value) -> Counts {
+    let body = serde_json::to_vec(&json!({ "prompt": prompt })).unwrap();
+    let form = PromptBody::of(Api::Completions, &body).unwrap();
+    let counts = source.count(&form.prompt().unwrap(), None, &[0], &|| true);
+    counts.unwrap()
+}
+
+/// A text is tokenized as it is: no template, and what the model's files put around it.
+#[test]
+fn a_completions_prompt_has_the_tokenizer_s_own_special_tokens() {
+    let around = json!({
+        "type": "TemplateProcessing", "pair": [],
+        "single": [
+            {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "<|im_end|>", "type_id": 0}},
+        ],
+        "special_tokens": {
+            "<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]},
+            "<|im_end|>": {"id": "<|im_end|>", "ids": [2], "tokens": ["<|im_end|>"]},
+        },
+    });
+    let moves_ends = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let both = json!({"type": "Sequence", "processors": [moves_ends, around]});
+    let table = [
+        (Value::Null, json!({}), 0),
+        (moves_ends.clone(), json!({}), 0),
+        (around.clone(), json!({}), 2),
+        (both, json!({}), 2),
+        (around.clone(), json!({"add_bos_token": false}), 0),
+        (
+            around,
+            json!({"add_bos_token": true, "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}),
+            1,
+        ),
+        (
+            Value::Null,
+            json!({"add_bos_token": true, "bos_token": {"content": "<|im_start|>"},
+                             "add_eos_token": true, "eos_token": "<|im_end|>"}),
+            2,
+        ),
+        (
+            Value::Null,
+            json!({"add_bos_token": true, "bos_token": null}),
+            0,
+        ),
+    ];
+    for (post_processor, config, added) in table {
+        let dir = TempDir::new().unwrap();
+        write(&dir.path().join("model"));
+        let path = dir.path().join("model/tokenizer.json");
+        let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        tokenizer["post_processor"] = post_processor;
+        std::fs::write(path, tokenizer.to_string()).unwrap();
+        std::fs::write(
+            dir.path().join("model/tokenizer_config.json"),
+            config.to_string(),
+        )
+        .unwrap();
+        let source = Arc::clone(&model(&dir).get("m").unwrap().tokens);
+        let prompts = [
+            (json!("one two <|im_end|>"), 3 + added),
+            (json!(""), added),
+            (json!(["one", "two three"]), 3 + 2 * added),
+            (json!([5, 6, 7]), 3),
+            (json!([[5, 6], [7, 8, 9]]), 5),
+        ];
+        for (prompt, tokens) in prompts {
+            let counts = completions(&*source, &prompt);
+            let expected = Counts {
+                prefixes: vec![tokens],
+                prompt: Some(tokens),
+                method: Method::Plain,
+            };
+            assert_eq!(counts, expected, "{config} {prompt}");
+        }
+        // A rendered chat brings its own.
+        std::fs::write(dir.path().join("model/chat_template.jinja"), TEMPLATE).unwrap();
+        let source = Arc::clone(&model(&dir).get("m").unwrap().tokens);
+        let counted = count(&*source, &body(), None, &[0, 1, 2]);
+        assert_eq!(counted, (vec![4, 10, 11], Some(14), Method::Rendered));
+    }
+}
+
+#[test]
+fn a_completions_prompt_and_a_built_in_encoding() {
+    let dir = TempDir::new().unwrap();
+    let yaml = "models: [{model: m, encoding: o200k_base, image_tokens: {fixed: 9}}]";
+    let models = Models::new(&models(dir.path(), yaml)).unwrap();
+    let source = Arc::clone(&models.get("m").unwrap().tokens);
+    for (prompt, tokens) in [
+        (json!("hello world"), 2),
+        (json!(["hello world", ""]), 2),
+        (json!([1, 2, 3]), 3),
+    ] {
+        let counts = completions(&*source, &prompt);
+        assert_eq!(
+            (counts.prefixes, counts.prompt),
+            (vec![tokens], Some(tokens)),
+            "{prompt}"
+        );
+    }
 }

@@ -6,7 +6,8 @@
 //! [`UNCUT_BYTES_MAX`] is not counted at all.
 
 use serde::Deserialize;
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Engine};
+use serde::de::IgnoredAny;
+use tokenizers::{AddedToken, PostProcessor as _, PostProcessorWrapper, Tokenizer as Engine};
 
 use super::super::CountError;
 use super::Tokenizer;
@@ -32,6 +33,7 @@ pub enum LoadError {
 pub struct HuggingFace {
     engine: Engine,
     chunks: Chunks,
+    special_tokens: u64,
 }
 
 impl HuggingFace {
@@ -45,17 +47,22 @@ impl HuggingFace {
             LoadError::Tokenizer(error.to_string())
         };
         let mut engine = Engine::from_bytes(tokenizer_json).map_err(failed)?;
-        if let Some(config) = config_json {
-            add_tokens(&mut engine, config)?;
-        }
+        let config = config_json.map_or_else(|| Ok(Config::default()), serde_json::from_slice);
+        let config = config.map_err(|error| LoadError::Config(error.to_string()))?;
+        let special_tokens = special_tokens(&engine, &config);
+        add_tokens(&mut engine, config)?;
         engine.with_truncation(None).map_err(failed)?;
         engine.with_padding(None);
-        // It would add nothing here, but some move the ends of tokens.
+        // A rendered chat brings its special tokens, and some processors move the ends of tokens.
         engine.with_post_processor(None::<PostProcessorWrapper>);
         let added: Vec<AddedToken> = engine.get_added_tokens_decoder().into_values().collect();
         let chunks =
             Chunks::new(&added).map_err(|error| LoadError::Tokenizer(error.to_string()))?;
-        Ok(Self { engine, chunks })
+        Ok(Self {
+            engine,
+            chunks,
+            special_tokens,
+        })
     }
 }
 
@@ -84,13 +91,21 @@ impl Tokenizer for HuggingFace {
         }
         Ok(prefixes.finish())
     }
+
+    fn special_tokens(&self) -> u64 {
+        self.special_tokens
+    }
 }
 
 /// The part of a `tokenizer_config.json` that changes how text is tokenized.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
     added_tokens_decoder: std::collections::BTreeMap<String, Declared>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    bos_token: Option<IgnoredAny>,
+    eos_token: Option<IgnoredAny>,
 }
 
 /// A token as the configuration declares it.
@@ -109,10 +124,21 @@ struct Declared {
     special: bool,
 }
 
+/// The special tokens around a text that no template has rendered: those that the configuration
+/// asks for, if it says anything, else those of the post-processor, as in `transformers`.
+fn special_tokens(engine: &Engine, config: &Config) -> u64 {
+    if config.add_bos_token.is_none() && config.add_eos_token.is_none() {
+        let processor = engine.get_post_processor();
+        return processor.map_or(0, |processor| processor.added_tokens(false) as u64);
+    }
+    let added = |wanted: Option<bool>, token: &Option<IgnoredAny>| {
+        u64::from(wanted == Some(true) && token.is_some())
+    };
+    added(config.add_bos_token, &config.bos_token) + added(config.add_eos_token, &config.eos_token)
+}
+
 /// Adds the declared tokens that `tokenizer.json` lacks, in the order of their ids.
-fn add_tokens(engine: &mut Engine, config_json: &[u8]) -> Result<(), LoadError> {
-    let config: Config = serde_json::from_slice(config_json)
-        .map_err(|error| LoadError::Config(error.to_string()))?;
+fn add_tokens(engine: &mut Engine, config: Config) -> Result<(), LoadError> {
     let known = engine.get_added_vocabulary().get_vocab().clone();
     let mut declared: Vec<(u32, Declared)> = config
         .added_tokens_decoder

@@ -32,6 +32,12 @@ pub trait Tokenizer: Send + Sync + 'static {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Vec<u64>, CountError>;
 
+    /// How many special tokens the tokenizer itself puts around a text that no template has
+    /// rendered.
+    fn special_tokens(&self) -> u64 {
+        0
+    }
+
     /// Tokens of the whole text.
     ///
     /// # Errors
