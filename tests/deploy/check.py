@@ -212,6 +212,13 @@ def agreement(manifests):
         if path.parent.name not in ("istio", "gateway"):
             continue
         text = path.read_text()
+        if path.name == "engines.yaml":
+            # Of the engines, not of the service.
+            ring = (ROOT / "envoy/ring-hash.yaml").read_text()
+            header = re.search(r'"prefix_hash_header": "(.*?)"', ring)[1]
+            named = set(re.findall(r"\bx-[a-z-]+", text))
+            check(f"{path.parent.name}/{path.name}: the header", named == {header}, named)
+            continue
         for image in re.findall(r"prompt-cache-filter:([\w.]+)", text):
             filters += 1
             check(f"{path.name}: the filter's version", image == version, image)

@@ -126,14 +126,14 @@ fn every_list_is_what_the_module_uses() {
     );
     let configs = layout.envoy_configs();
     let mut plugins = vec![];
-    for path in ["standalone.yaml", "docker/envoy.yaml"] {
+    for path in ["standalone.yaml", "ring-hash.yaml", "docker/envoy.yaml"] {
         let mut config = yaml(&configs.join(path));
         plugins.push((path.to_owned(), crate::filter_of(&mut config).clone()));
     }
     for (name, mut config) in mesh::all(&layout) {
         plugins.push((name.to_owned(), crate::filter_of(&mut config).clone()));
     }
-    assert_eq!(plugins.len(), 5);
+    assert_eq!(plugins.len(), 6);
     for (name, plugin) in plugins {
         let allowed = &plugin["capability_restriction_config"]["allowed_capabilities"];
         let allowed = set(allowed.as_object().unwrap().keys().map(String::as_str));

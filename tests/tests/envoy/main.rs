@@ -116,7 +116,38 @@ async fn every_shipped_config_is_one_that_envoy_takes() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 2);
+    assert_eq!(checked, 3);
+}
+
+/// The one with four engines is the shipped one, but for the header, the hash and the engines.
+#[test]
+fn the_rings_config_is_the_shipped_one() {
+    let layout = Layout::of_tests();
+    let mut ours = yaml(&layout.envoy_configs().join("ring-hash.yaml"));
+    let mut shipped = yaml(&layout.standalone());
+    let plugin = |config: &mut Value| -> Value {
+        let value = &mut filter_of(config)["configuration"]["value"];
+        serde_json::from_str(value.take().as_str().unwrap()).unwrap()
+    };
+    let mut members = plugin(&mut ours);
+    let header = members
+        .as_object_mut()
+        .unwrap()
+        .remove("prefix_hash_header")
+        .unwrap();
+    assert_eq!(members, plugin(&mut shipped));
+    let route = ours
+        .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route")
+        .unwrap()
+        .as_object_mut()
+        .unwrap();
+    let hashed = route.remove("hash_policy").unwrap();
+    assert_eq!(hashed[0]["header"]["header_name"], header);
+    route.remove("retry_policy").unwrap();
+    for config in [&mut ours, &mut shipped] {
+        config["static_resources"]["clusters"][0].take();
+    }
+    assert_eq!(ours, shipped);
 }
 
 /// The compose file's Envoy is the shipped one, but for what a container needs and who is a tenant.
