@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod client;
 pub mod deadline;
+pub mod engine;
 pub mod envoy;
 pub mod faults;
 pub mod http;

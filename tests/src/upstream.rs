@@ -33,9 +33,14 @@ pub struct Call {
 impl Upstream {
     /// Starts listening.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Starts listening there.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address)
             .await
-            .unwrap_or_else(|e| panic!("{e}"));
+            .unwrap_or_else(|e| panic!("{address}: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
         let (sender, calls) = mpsc::channel(BACKLOG);
         let accept = tokio::spawn(async move {
@@ -67,6 +72,11 @@ impl Upstream {
         within("a request at the upstream", self.calls.recv())
             .await
             .expect("listener runs")
+    }
+
+    /// The next request, however long it takes: for servers that run beside a test.
+    pub async fn wait(&mut self) -> Option<Call> {
+        self.calls.recv().await
     }
 
     /// Panics when a request has arrived that the test has not taken.
