@@ -136,6 +136,10 @@ impl Exchange {
             (_, None) if active && response.readable() => Outcome::ZeroActive,
             (_, None) => Outcome::Inactive,
         };
+        if let (Some(split), Some(cached)) = (shown, response.engine_cached()) {
+            metrics.engine_cached_tokens.add(cached);
+            metrics.engine_compared_tokens.add(split.read);
+        }
         let split = shown.unwrap_or_default();
         metrics.request(outcome);
         metrics.read_input_tokens.add(split.read);

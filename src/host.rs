@@ -48,6 +48,11 @@ pub fn set_request_header(name: &str, value: &str) -> HostResult<()> {
     hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value))
 }
 
+/// Sets a request header to a value that need not be UTF-8, while the headers are held.
+pub fn set_request_header_bytes(name: &str, value: &[u8]) -> HostResult<()> {
+    hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value))
+}
+
 /// Removes a request header, while the headers are held.
 pub fn remove_request_header(name: &str) -> HostResult<()> {
     hostcalls::remove_map_value(MapType::HttpRequestHeaders, name)

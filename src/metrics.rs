@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use prompt_cache_core::{
-    edge::Bypass,
+    edge::{Bypass, Marked},
     ledger::{Outcome, Tier},
     request::RefusalReason,
 };
@@ -174,12 +174,17 @@ pub struct Metrics {
     pub held_bytes: Histogram,
     pub read_input_tokens: Counter,
     creation_input_tokens: Labelled,
+    /// Tokens that engines say they had cached, of the responses that were rewritten.
+    pub engine_cached_tokens: Counter,
+    /// Tokens shown as read in the responses in which engines say so.
+    pub engine_compared_tokens: Counter,
     commit: Labelled,
     pub commit_retries: Counter,
     commit_vetoed: Labelled,
     bypass: Labelled,
     pub split_capped: Counter,
     pub body_read_failed: Counter,
+    pub volatile_blocks: Counter,
     pub breaker_opened: Counter,
     lease_hits: Counter,
     policy_refresh: Labelled,
@@ -194,7 +199,11 @@ impl Metrics {
     /// Defines every stat; once per VM.
     pub fn define() -> Self {
         Self {
-            marker_requests: Labelled::define("marker_requests_total", "marked", ["true", "false"]),
+            marker_requests: Labelled::define(
+                "marker_requests_total",
+                "marked",
+                ["true", "false", "auto"],
+            ),
             requests: Labelled::define(
                 "requests_total",
                 "outcome",
@@ -219,6 +228,8 @@ impl Metrics {
                 "tier",
                 Tier::ALL.map(Tier::as_str),
             ),
+            engine_cached_tokens: Counter::define("engine_cached_input_tokens_total"),
+            engine_compared_tokens: Counter::define("engine_compared_read_input_tokens_total"),
             commit: Labelled::define(
                 "commit_total",
                 "result",
@@ -233,6 +244,7 @@ impl Metrics {
             bypass: Labelled::define("bypass_total", "reason", Bypass::all().map(Bypass::as_str)),
             split_capped: Counter::define("split_capped_total"),
             body_read_failed: Counter::define("body_read_failed_total"),
+            volatile_blocks: Counter::define("volatile_blocks_total"),
             breaker_opened: Counter::define("breaker_opened_total"),
             lease_hits: Counter::define("lease_hits_total"),
             policy_refresh: Labelled::define("policy_refresh_total", "result", ["ok", "error"]),
@@ -281,6 +293,9 @@ impl Metrics {
         }
         for counter in [
             &self.read_input_tokens,
+            &self.engine_cached_tokens,
+            &self.engine_compared_tokens,
+            &self.volatile_blocks,
             &self.commit_retries,
             &self.split_capped,
             &self.body_read_failed,
@@ -299,9 +314,13 @@ impl Metrics {
         self.lease_hits.add(1);
     }
 
-    pub fn marker_request(&self, marked: bool) {
-        self.marker_requests
-            .add(if marked { "true" } else { "false" }, 1);
+    pub fn marker_request(&self, marked: Marked) {
+        let marked = match marked {
+            Marked::Client => "true",
+            Marked::Policy => "auto",
+            Marked::No => "false",
+        };
+        self.marker_requests.add(marked, 1);
     }
 
     pub fn request(&self, outcome: Outcome) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use prompt_cache_core::{
     api::Api,
     config::{FilterConfig, PrincipalSource},
-    edge::{Forward, Plan, PlanContext, bearer_token, plan},
+    edge::{Forward, Plan, PlanContext, QueryBreakpoint, bearer_token, plan, query_breakpoint},
     request::Refusal,
     wire::Fingerprint,
 };
@@ -32,6 +32,9 @@ pub enum Forwarded {
 #[derive(Debug)]
 pub struct Sender {
     pub api: Api,
+    query: QueryBreakpoint,
+    /// The path without what its query asks to mark.
+    path: Option<Vec<u8>>,
     principal: Option<Fingerprint>,
     trace: TraceHeaders,
     accepts_encodings: bool,
@@ -41,8 +44,11 @@ pub struct Sender {
 impl Sender {
     /// Reads them.
     pub fn of(shared: &Shared, headers: &Headers, api: Api) -> Self {
+        let (query, path) = query_breakpoint(&headers.get(":path").unwrap_or_default());
         Self {
             api,
+            query,
+            path,
             principal: principal(shared, headers),
             trace: TraceHeaders::among(headers),
             accepts_encodings: headers.has("accept-encoding"),
@@ -117,6 +123,7 @@ pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwar
         &body,
         &PlanContext {
             api: sender.api,
+            query: sender.query,
             config: &shared.config,
             policy: &shared.policy.borrow(),
             principal: sender.principal,
@@ -137,8 +144,16 @@ pub fn forward(shared: &Rc<Shared>, sender: Sender, body_bytes: usize) -> Forwar
     let Forward {
         drop_usage_only,
         callout,
+        steady,
         ..
     } = forward;
+    let body = match steady {
+        Some(steady) => {
+            shared.metrics.volatile_blocks.add(steady.left_out.into());
+            steady.body
+        }
+        None => body,
+    };
     // Frames are dropped only if it was us who asked for them.
     Forwarded::Passed(Exchange::begin(
         Rc::clone(shared),
@@ -158,6 +173,9 @@ fn edit(shared: &Shared, sender: &Sender, forward: &Forward) -> bool {
     let reads = !matches!(forward.callout, Callout::Inactive(_)) || forward.drop_usage_only;
     if reads && sender.accepts_encodings {
         let _ = host::remove_request_header("accept-encoding");
+    }
+    if let Some(path) = &sender.path {
+        let _ = host::set_request_header_bytes(":path", path);
     }
     if let (Some(name), Some(hash)) = (&shared.config.prefix_hash_header, forward.routing_hash) {
         let _ = host::set_request_header(name, &hash.to_string());

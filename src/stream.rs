@@ -71,6 +71,10 @@ impl HttpContext for Stream {
         let Some(shared) = &self.shared else {
             return Action::Continue;
         };
+        if let Some(name) = &shared.config.prefix_hash_header {
+            // It chooses the engine: only a hash from here may, on whatever path.
+            let _ = host::remove_request_header(name);
+        }
         if end_of_stream {
             return Action::Continue;
         }

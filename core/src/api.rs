@@ -27,18 +27,24 @@ impl Api {
         let end = memchr::memchr2(b'?', b'#', path).unwrap_or(path.len());
         let path = path.get(..end).unwrap_or(path);
         let path = path.strip_suffix(b"/").unwrap_or(path);
-        if path.ends_with(b"/chat/completions") {
-            Some(Self::Chat)
-        } else if path.ends_with(b"/messages") {
-            Some(Self::Messages)
-        } else {
-            None
-        }
+        let ends: [(&[u8], Self); 4] = [
+            (b"/chat/completions", Self::Chat),
+            (b"/messages", Self::Messages),
+            (b"/responses", Self::Responses),
+            (b"/completions", Self::Completions),
+        ];
+        let found = ends.into_iter().find(|(end, _)| path.ends_with(end));
+        found.map(|(_, api)| api)
     }
 
     /// Whether this is [`Self::Chat`].
     pub const fn is_chat(&self) -> bool {
         matches!(self, Self::Chat)
+    }
+
+    /// Whether a stream only reports usage if `stream_options` asks for it.
+    pub const fn asks_for_usage(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
     }
 
     /// The JSON body of a 400. `code` and `param` are for the APIs whose errors have such
@@ -77,13 +83,20 @@ mod tests {
             ("/anthropic/v1/messages/", Some(Api::Messages)),
             ("/v1/chat/completions//", None),
             ("/v1/chat/completions/x", None),
-            ("/v1/xchat/completions", None),
-            ("/v1/completions", None),
+            ("/v1/xchat/completions", Some(Api::Completions)),
+            ("/v1/completions?x", Some(Api::Completions)),
+            ("/completions/", Some(Api::Completions)),
+            ("/v1/responses", Some(Api::Responses)),
+            ("/v1/responses/resp_1", None),
+            ("/v1/responses/resp_1/cancel", None),
+            ("/v1/xresponses", None),
             ("/v1/messages/count_tokens", None),
             ("/v1/messages/batches", None),
             ("/v1/xmessages", None),
-            ("chat/completions", None),
+            ("completions", None),
+            ("chat/completions", Some(Api::Completions)),
             ("/v1/Chat/Completions", None),
+            ("/v1/Completions", None),
             ("/x?y=/chat/completions", None),
             ("", None),
         ];

@@ -12,7 +12,7 @@
 use prompt_cache_core::{
     api::Api,
     ledger::{Breakpoint, Tier},
-    request::{Edits, MarkerRules, MixedTtlOrder, scan_as},
+    request::{Edits, Implied, MarkerRules, MixedTtlOrder, scan_as},
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -34,6 +34,12 @@ struct Scenario<'a> {
     default_tier: Option<Tier>,
     #[serde(default)]
     mixed_ttl_order: MixedTtlOrder,
+    /// The model's tier of automatic caching.
+    #[serde(default)]
+    auto: Option<Tier>,
+    /// What `?cacheBreakpoint=lastUserMessage` does.
+    #[serde(default)]
+    last_user_message: bool,
     /// Whether a marker is in effect; by default, whether there is a breakpoint or refusal.
     #[serde(default)]
     marked: Option<bool>,
@@ -66,6 +72,11 @@ fn run(scenario: &Scenario<'_>) {
         tiers: &tiers,
         default_tier: scenario.default_tier.unwrap_or(Tier::FiveMinutes),
         mixed_ttl_order: scenario.mixed_ttl_order,
+        implied: match scenario.auto {
+            Some(tier) => Implied::EveryTurn(tier),
+            None if scenario.last_user_message => Implied::LastUserMessage,
+            None => Implied::Nothing,
+        },
     };
     let (points, refusal) = match request.breakpoints(&rules) {
         Ok(points) => (Some(points), None),
@@ -138,4 +149,4 @@ macro_rules! files {
     };
 }
 
-files!(automatic duplicates messages openai order positions refusals);
+files!(automatic completions duplicates implied messages openai order positions refusals responses);

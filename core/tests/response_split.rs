@@ -14,7 +14,8 @@ mod response_reference;
 use prompt_cache_core::api::Api;
 use prompt_cache_core::response::{Answer, BodyKind, Output, RewriteOptions, Rewriter};
 use response_corpus::{
-    JSON_BODIES, MESSAGES_BODIES, MESSAGES_TRANSCRIPTS, SPLIT, TRANSCRIPTS, options,
+    JSON_BODIES, MESSAGES_BODIES, MESSAGES_TRANSCRIPTS, RESPONSES_BODIES, RESPONSES_TRANSCRIPTS,
+    SPLIT, TRANSCRIPTS, options,
 };
 use response_reference::{
     may_be_capped, rewrite,
@@ -131,6 +132,23 @@ fn messages_split_anywhere() {
     }
     for body in MESSAGES_BODIES {
         check_as(Api::Messages, body, body.as_bytes(), BodyKind::Json);
+    }
+}
+
+/// The Responses API, and completions, whose streams are like those of chat.
+#[test]
+fn responses_and_completions_split_anywhere() {
+    for (name, text) in RESPONSES_TRANSCRIPTS {
+        for body in line_endings(text) {
+            check_as(Api::Responses, name, &body, BodyKind::Sse);
+        }
+    }
+    for body in RESPONSES_BODIES {
+        check_as(Api::Responses, body, body.as_bytes(), BodyKind::Json);
+    }
+    let (name, text) = ("completions", include_str!("transcripts/completions.sse"));
+    for body in line_endings(text) {
+        check_as(Api::Completions, name, &body, BodyKind::Sse);
     }
 }
 

@@ -51,6 +51,11 @@ impl Response {
         self.completion()?.prompt_tokens()
     }
 
+    /// The tokens that the upstream says it had cached.
+    pub fn engine_cached(&self) -> Option<u64> {
+        self.completion()?.engine_cached()
+    }
+
     /// How long a terminal usage frame waited, or waits, in milliseconds; `None` if none did.
     pub fn held_ms(&self, now_ms: u64) -> Option<u64> {
         match &self.state {

@@ -8,7 +8,7 @@ use std::{
 use prompt_cache_core::{
     api::Api,
     config::FilterConfig,
-    edge::{Forward, Leases, Plan, PlanContext, PolicyView, plan},
+    edge::{Forward, Leases, Plan, PlanContext, PolicyView, QueryBreakpoint, plan},
     response::BodyKind,
     wire::Fingerprint,
 };
@@ -189,6 +189,7 @@ impl Planning {
     pub fn run(&self) -> Forward {
         let context = PlanContext {
             api: Api::Chat,
+            query: QueryBreakpoint::Absent,
             config: &self.config,
             policy: &self.policy,
             principal: self.principal,

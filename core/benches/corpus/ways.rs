@@ -3,7 +3,7 @@
 use prompt_cache_core::{
     PrefixHash,
     ledger::{Breakpoint, Split, Tier},
-    request::{Edits, MarkerRules, MixedTtlOrder, scan},
+    request::{Edits, Implied, MarkerRules, MixedTtlOrder, scan},
     response::{Answer, BodyKind, RewriteOptions, Rewriter},
 };
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ const RULES: MarkerRules<'static> = MarkerRules {
     tiers: &[Tier::FiveMinutes, Tier::OneHour],
     default_tier: Tier::FiveMinutes,
     mixed_ttl_order: MixedTtlOrder::Any,
+    implied: Implied::Nothing,
 };
 const EDITS: Edits<'static> = Edits {
     ensure_usage: true,

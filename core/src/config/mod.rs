@@ -106,6 +106,12 @@ pub struct FilterConfig {
     pub prefix_hash_header: Option<String>,
     /// Add a per-tenant `cache_salt` member to the forwarded body of active models.
     pub cache_salt: bool,
+    /// How the text of a *volatile* `system` block starts: one that changes with every request
+    /// although the prompt does not. Without a marker, and beside others, it is no part of the
+    /// prefix.
+    pub volatile_prefixes: Vec<String>,
+    /// Forward volatile blocks all the same.
+    pub forward_volatile_blocks: bool,
 }
 
 /// One place a principal may come from: `"authorization_bearer"`, `"x_api_key"`,
@@ -174,6 +180,8 @@ impl Default for FilterConfig {
             scrub_upstream_cache_fields: false,
             prefix_hash_header: None,
             cache_salt: false,
+            volatile_prefixes: vec!["x-anthropic-billing-header:".into()],
+            forward_volatile_blocks: false,
         }
     }
 }
@@ -214,6 +222,12 @@ impl FilterConfig {
                 }
                 _ => {}
             }
+        }
+        if self.volatile_prefixes.iter().any(String::is_empty) {
+            return refuse(
+                "volatile_prefixes",
+                "every text starts with an empty prefix",
+            );
         }
         if self.tiers.is_empty() {
             return refuse("tiers", "needs at least one tier");

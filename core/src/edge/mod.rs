@@ -10,6 +10,7 @@ mod outbox;
 mod plan;
 mod policy;
 mod principal;
+mod query;
 
 pub use breaker::Breaker;
 pub use bypass::Bypass;
@@ -17,6 +18,7 @@ pub use flights::{Flight, Flights, Landed, Prompt, Seat};
 pub use lane::Aged;
 pub use leases::{LEASE_BYTES, Leased, Leases};
 pub use outbox::{Arrived, Delivery, Outbox, Settled};
-pub use plan::{Callout, Forward, Plan, PlanContext, plan};
+pub use plan::{Callout, Forward, Marked, Plan, PlanContext, plan};
 pub use policy::PolicyView;
 pub use principal::bearer_token;
+pub use query::{QueryBreakpoint, query_breakpoint};

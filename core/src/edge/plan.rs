@@ -5,13 +5,14 @@ use super::{
     bypass::Bypass,
     leases::{Leased, Leases},
     policy::PolicyView,
+    query::QueryBreakpoint,
 };
 use crate::{
     api::Api,
     config::FilterConfig,
     ledger::{Breakpoint, Candidate, Split, look_back_runs},
     prefix_hash::PrefixHash,
-    request::{ChatRequest, Edits, MarkerRules, Refusal, scan_as},
+    request::{ChatRequest, Edits, Implied, MarkerRules, Refusal, RefusalReason, Steady, scan_as},
     wire::{ClassifyRequest, Fingerprint, ModelPolicy, WIRE_VERSION},
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub struct PlanContext<'a> {
     /// What the request's path says it speaks.
     pub api: Api,
+    /// What its query asks to mark.
+    pub query: QueryBreakpoint,
     /// The filter's settings.
     pub config: &'a FilterConfig,
     /// The active models.
@@ -46,8 +49,8 @@ pub enum Plan {
 pub struct Forward {
     /// The edited body; `None` forwards the very same bytes.
     pub body: Option<Vec<u8>>,
-    /// The request carries markers.
-    pub marked: bool,
+    /// Who marked it.
+    pub marked: Marked,
     /// `include_usage` was added on the client's behalf: frames that carry only usage are for
     /// us, not for the client.
     pub drop_usage_only: bool,
@@ -55,6 +58,19 @@ pub struct Forward {
     pub routing_hash: Option<PrefixHash>,
     /// What is known of, or to be asked from, the ledger.
     pub callout: Callout,
+    /// The prompt to count, where it is not the client's body: that without volatile blocks.
+    pub steady: Option<Steady>,
+}
+
+/// Who marked a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// Nobody.
+    No,
+    /// The client, in the body or the query.
+    Client,
+    /// The model's policy.
+    Policy,
 }
 
 /// How the split of a request becomes known.
@@ -77,33 +93,91 @@ pub fn plan(body: &[u8], context: &PlanContext<'_>, leases: &mut Leases) -> Plan
         Err(opaque) => {
             return Plan::Forward(Forward {
                 body: None,
-                marked: false,
+                marked: Marked::No,
                 drop_usage_only: false,
                 routing_hash: None,
                 callout: Callout::Inactive(Bypass::Body(opaque)),
+                steady: None,
             });
         }
     };
     let policy = request.model().and_then(|name| context.policy.model(name));
-    match plan_chat(&request, policy, context, leases) {
-        Ok(forward) => Plan::Forward(forward),
-        Err(refusal) => Plan::Refuse(refusal),
-    }
+    let rules = match rules(policy, context) {
+        Ok(rules) => rules,
+        Err(refusal) => return Plan::Refuse(refusal),
+    };
+    let breakpoints = match request.breakpoints(&rules) {
+        Ok(breakpoints) => breakpoints,
+        Err(refusal) => return Plan::Refuse(refusal),
+    };
+    let steady = policy.and_then(|_| request.without_volatile(&context.config.volatile_prefixes));
+    let planned = steady.and_then(|steady| {
+        // Markers are refused by their places in the client's own body; these are the same ones.
+        let prompt = scan_as(context.api, &steady.body).ok()?;
+        let breakpoints = prompt.breakpoints(&rules).ok()?;
+        let forwarded = if context.config.forward_volatile_blocks {
+            &request
+        } else {
+            &prompt
+        };
+        let mut forward = plan_read(&prompt, forwarded, breakpoints, policy, context, leases);
+        if !context.config.forward_volatile_blocks && forward.body.is_none() {
+            forward.body = Some(steady.body.clone());
+        }
+        forward.steady = Some(steady);
+        Some(forward)
+    });
+    Plan::Forward(match planned {
+        Some(forward) => forward,
+        None => plan_read(&request, &request, breakpoints, policy, context, leases),
+    })
 }
 
-fn plan_chat(
-    request: &ChatRequest<'_>,
-    policy: Option<&ModelPolicy>,
-    context: &PlanContext<'_>,
-    leases: &mut Leases,
-) -> Result<Forward, Refusal> {
+/// The rules of a request to a model.
+fn rules<'a>(
+    policy: Option<&'a ModelPolicy>,
+    context: &PlanContext<'a>,
+) -> Result<MarkerRules<'a>, Refusal> {
     let config = context.config;
-    let rules = MarkerRules {
+    let implied = match (context.query, policy.and_then(|policy| policy.auto)) {
+        (QueryBreakpoint::Unknown, _) => {
+            return Err(Refusal {
+                message: "unsupported cacheBreakpoint (only \"lastUserMessage\")".to_owned(),
+                param: "cacheBreakpoint".to_owned(),
+                reason: RefusalReason::MalformedCacheControl,
+                api: context.api,
+            });
+        }
+        (QueryBreakpoint::LastUserMessage, _) => Implied::LastUserMessage,
+        (QueryBreakpoint::Absent, Some(tier)) => Implied::EveryTurn(tier),
+        (QueryBreakpoint::Absent, None) => Implied::Nothing,
+    };
+    Ok(MarkerRules {
         tiers: policy.map_or(&config.tiers, |p| &p.tiers),
         default_tier: policy.map_or(config.default_tier, |p| p.default_tier),
         mixed_ttl_order: config.mixed_ttl_order,
+        implied,
+    })
+}
+
+/// Plans a request that is not refused: `request` is what is read, `forwarded` what the upstream
+/// gets.
+fn plan_read(
+    request: &ChatRequest<'_>,
+    forwarded: &ChatRequest<'_>,
+    breakpoints: Vec<Breakpoint>,
+    policy: Option<&ModelPolicy>,
+    context: &PlanContext<'_>,
+    leases: &mut Leases,
+) -> Forward {
+    let config = context.config;
+    let marked = if request.marked() || context.query != QueryBreakpoint::Absent {
+        Marked::Client
+    } else if breakpoints.is_empty() {
+        Marked::No
+    } else {
+        Marked::Policy
     };
-    let breakpoints = request.breakpoints(&rules)?;
 
     let mut routing_hash = None;
     let callout = match (policy, context.principal) {
@@ -132,25 +206,26 @@ fn plan_chat(
         (true, Some(_), Some(principal)) => cache_salt(principal),
         _ => None,
     };
-    let ensure_usage = policy.is_some() && request.stream() && context.api.is_chat();
+    let ensure_usage = policy.is_some() && request.stream() && context.api.asks_for_usage();
     let edits = Edits {
         ensure_usage,
         cache_salt: salt.as_deref(),
     };
-    let mut body = request.forwarded(&edits);
+    let mut body = forwarded.forwarded(&edits);
     let fits = |body: &Vec<u8>| body.len() <= config.max_request_bytes;
     let grew_too_large = !body.as_ref().is_none_or(fits);
     if grew_too_large {
         // Envoy's own limit is the same: it would answer 413 to what the client sent within it.
-        body = request.forwarded(&Edits::default());
+        body = forwarded.forwarded(&Edits::default());
     }
-    Ok(Forward {
+    Forward {
         body,
-        marked: request.marked(),
+        marked,
         drop_usage_only: ensure_usage && !grew_too_large && !request.asked_usage(),
         routing_hash: routing_hash.filter(|_| config.prefix_hash_header.is_some()),
         callout,
-    })
+        steady: None,
+    }
 }
 
 /// What a classification is about.

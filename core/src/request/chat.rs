@@ -1,8 +1,8 @@
-//! What one pass finds in a chat completion body: flags, blocks, markers and cuts, as positions.
+//! What one pass finds in a body: flags, blocks, markers and cuts, as positions.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use super::json::Span;
+use super::{json::Span, shape::Shape};
 use crate::api::Api;
 
 /// A chat completion body that was read once. Borrows the body; memory is a few bytes per block
@@ -23,6 +23,8 @@ pub struct ChatRequest<'b> {
     pub(super) automatic: Option<Span>,
     /// The top-level `prompt_cache_options`, unless `null`.
     pub(super) cache_options: Option<Span>,
+    /// Whether a part of the prompt is not in the body: what is here is no prefix of it.
+    pub(super) elsewhere: bool,
     /// Ranges to remove: every marker anywhere with its comma, ascending and disjoint.
     pub(super) cuts: Vec<Span>,
     /// Where a member can be added to the body.
@@ -135,13 +137,14 @@ pub(super) struct Message {
     pub first_block: u32,
     /// Blocks that come from `content`.
     pub parts: u32,
-    /// Blocks that come from `tool_calls`. Without either there is one block, the boundary.
+    /// Blocks that come after those, see [`super::shape::More`]. Without either there is one
+    /// block, the boundary.
     pub calls: u32,
     /// Its last `content`.
     pub content: Option<Span>,
-    /// Its last `tool_calls`.
-    pub tool_calls: Option<Span>,
-    /// Whether the role is `user` or `tool`.
+    /// The last member with [`Self::calls`].
+    pub more: Option<Span>,
+    /// Whether the role is `user` or `tool`, or it is a call's output.
     pub from_outside: bool,
 }
 
@@ -195,7 +198,7 @@ pub enum BlockPlace {
     },
 }
 
-/// What a marker marks; prints as its path. Indices are those of the arrays in the body.
+/// What a marker marks. Indices are those of the arrays in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Tool(u32),
@@ -211,29 +214,36 @@ pub(super) enum Place {
         part: u32,
         inner: u32,
     },
-    ToolCall {
+    /// A tool call, or a part of a call's output.
+    More {
         message: u32,
         call: u32,
     },
     Top,
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Place {
+    /// The path of a member of what it marks.
+    pub fn path(self, shape: &Shape, key: &str) -> String {
+        let name = String::from_utf8_lossy;
+        let messages = name(shape.messages.name());
         match self {
-            Self::Tool(tool) => write!(f, "tools[{tool}]."),
-            Self::System(part) => write!(f, "system[{part}]."),
-            Self::Message(message) => write!(f, "messages[{message}]."),
+            Self::Tool(tool) => format!("tools[{tool}].{key}"),
+            Self::System(part) => {
+                format!("{}[{part}].{key}", name(shape.system.unwrap_or_default()))
+            }
+            Self::Message(message) => format!("{messages}[{message}].{key}"),
+            Self::Part { message, part } => format!("{messages}[{message}].content[{part}].{key}"),
             Self::Inner {
                 message,
                 part,
                 inner,
-            } => write!(f, "messages[{message}].content[{part}].content[{inner}]."),
-            Self::Part { message, part } => write!(f, "messages[{message}].content[{part}]."),
-            Self::ToolCall { message, call } => {
-                write!(f, "messages[{message}].tool_calls[{call}].")
+            } => format!("{messages}[{message}].content[{part}].content[{inner}].{key}"),
+            Self::More { message, call } => {
+                let more = name(shape.more.name());
+                format!("{messages}[{message}].{more}[{call}].{key}")
             }
-            Self::Top => Ok(()),
+            Self::Top => key.to_owned(),
         }
     }
 }
@@ -267,6 +277,11 @@ pub(super) fn block_place(request: &ChatRequest<'_>, block: u32) -> Option<Block
 }
 
 impl ChatRequest<'_> {
+    /// Where its API keeps things.
+    pub(super) fn shape(&self) -> &'static Shape {
+        Shape::of(self.api)
+    }
+
     /// The first block of the messages.
     pub(super) fn messages_at(&self) -> u32 {
         super::json::offset(self.tools.blocks.len() + self.system.blocks.len())
@@ -305,7 +320,7 @@ impl ChatRequest<'_> {
             Place::Part { message, part } | Place::Inner { message, part, .. } => {
                 Some(first(message)?.0 + part)
             }
-            Place::ToolCall { message, call } => {
+            Place::More { message, call } => {
                 let (first, message) = first(message)?;
                 Some(first + message.parts + call)
             }

@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use super::{
     MarkerRules, MixedTtlOrder, Refusal, RefusalReason,
     chat::{ChatRequest, Dialect, Kind, Place},
+    implied,
     json::{Reader, Span},
     messages,
-    openai::{self, CacheOptions},
+    openai::{self, CacheOptions, Explicit},
     refusal::quoted,
 };
 use crate::{
@@ -33,7 +34,7 @@ pub(super) fn breakpoints(
     rules: &MarkerRules<'_>,
 ) -> Result<Vec<Breakpoint>, Refusal> {
     if !marked(request) {
-        return Ok(Vec::new());
+        return Ok(implied::breakpoints(request, rules));
     }
     let rules = &match request.api {
         Api::Messages => MarkerRules {
@@ -42,10 +43,14 @@ pub(super) fn breakpoints(
         },
         Api::Chat | Api::Responses | Api::Completions => *rules,
     };
-    resolve(request, rules).map_err(|refusal| Refusal {
-        api: request.api,
+    let points = resolve(request, rules).map_err(|refusal| Refusal {
         message: messages::wording(request, &refusal, rules).unwrap_or(refusal.message),
         ..refusal
+    })?;
+    Ok(if request.elsewhere {
+        Vec::new()
+    } else {
+        points
     })
 }
 
@@ -54,7 +59,7 @@ fn resolve(request: &ChatRequest<'_>, rules: &MarkerRules<'_>) -> Result<Vec<Bre
     let outcome = read.all(request, rules);
     // A wrong order among the markers before the first other error comes before that error.
     sort_by_key(&mut read.points, |point| u64::from(point.block));
-    check_order(&read.points, rules)?;
+    check_order(request, &read.points, rules)?;
     outcome?;
 
     if let Some(tier) = read.automatic {
@@ -67,7 +72,8 @@ fn resolve(request: &ChatRequest<'_>, rules: &MarkerRules<'_>) -> Result<Vec<Bre
         &read.openai_blocks,
         &mut read.points,
     );
-    check_order(&read.points, rules)?;
+    implied::add(request, rules, &mut read.points);
+    check_order(request, &read.points, rules)?;
 
     let mut breakpoints: Vec<Breakpoint> = Vec::with_capacity(MAX_BREAKPOINTS);
     for &Point { block, tier, .. } in &read.points {
@@ -89,8 +95,8 @@ pub(super) struct Point {
 }
 
 impl Point {
-    fn path(&self) -> String {
-        format!("{}{}", self.place, self.key)
+    fn path(&self, request: &ChatRequest<'_>) -> String {
+        self.place.path(request.shape(), self.key)
     }
 }
 
@@ -103,7 +109,7 @@ struct Read {
     points: Vec<Point>,
     automatic: Option<Tier>,
     options: CacheOptions,
-    openai_blocks: Vec<(u32, Place)>,
+    openai_blocks: Vec<Explicit>,
 }
 
 impl Read {
@@ -135,18 +141,19 @@ impl Read {
                     {
                         let message = "cache_control is not allowed on a thinking block";
                         let reason = RefusalReason::MalformedCacheControl;
-                        return Err(Problem(reason, message.to_owned()).at(place));
+                        return Err(Problem(reason, message.to_owned()).at(request, place));
                     }
-                    let tier =
-                        parse(request.body, value, rules).map_err(|problem| problem.at(place))?;
+                    let tier = parse(request.body, value, rules)
+                        .map_err(|problem| problem.at(request, place))?;
                     self.add(request, place, tier)?;
                 }
                 Some(Dialect::PromptCacheBreakpoint) => {
-                    openai::check_breakpoint(request.body, value, place)?;
+                    let tier = openai::parse_breakpoint(request, value, place, rules)?;
                     let block = request.marked_block(place);
-                    self.openai_blocks.extend(block.map(|block| (block, place)));
+                    let explicit = |block| Explicit { block, place, tier };
+                    self.openai_blocks.extend(block.map(explicit));
                 }
-                None => self.options = openai::parse_options(request.body, value, rules)?,
+                None => self.options = openai::parse_options(request, value, rules)?,
             }
         }
         Ok(())
@@ -159,7 +166,7 @@ impl Read {
         }
         if self.points.len() == MAX_BREAKPOINTS {
             let message = format!("too many cache_control breakpoints (max {MAX_BREAKPOINTS})");
-            return Err(Problem(RefusalReason::TooManyBreakpoints, message).at(place));
+            return Err(Problem(RefusalReason::TooManyBreakpoints, message).at(request, place));
         }
         let block = request.marked_block(place);
         let point = |block| Point {
@@ -191,16 +198,16 @@ fn add_automatic(
         let message = format!(
             "automatic cache_control (ttl {}) conflicts with {} (ttl {}), which marks the same block",
             tier.as_str(),
-            other.path(),
+            other.path(request),
             other.tier.as_str()
         );
-        return Err(Problem(reason, message).at(Place::Top));
+        return Err(Problem(reason, message).at(request, Place::Top));
     }
     if points.len() == MAX_BREAKPOINTS {
         let message = format!(
             "automatic cache_control has no free breakpoint: all {MAX_BREAKPOINTS} are taken by other cache_control markers"
         );
-        return Err(Problem(reason, message).at(Place::Top));
+        return Err(Problem(reason, message).at(request, Place::Top));
     }
     points.push(Point {
         block,
@@ -213,7 +220,11 @@ fn add_automatic(
 
 /// Refuses a longer tier after a shorter one where the order matters. `points` ascend by block;
 /// markers on one block count as one of the longest tier among them.
-fn check_order(points: &[Point], rules: &MarkerRules<'_>) -> Result<(), Refusal> {
+fn check_order(
+    request: &ChatRequest<'_>,
+    points: &[Point],
+    rules: &MarkerRules<'_>,
+) -> Result<(), Refusal> {
     if rules.mixed_ttl_order == MixedTtlOrder::Any {
         return Ok(());
     }
@@ -225,15 +236,15 @@ fn check_order(points: &[Point], rules: &MarkerRules<'_>) -> Result<(), Refusal>
             let message = format!(
                 "cache_control ttl {} at {} follows the shorter ttl {} at {}; longer ttls must come first",
                 point.tier.as_str(),
-                point.path(),
+                point.path(request),
                 shorter.tier.as_str(),
-                shorter.path()
+                shorter.path(request)
             );
             return Err(Refusal {
                 message,
-                param: point.path(),
+                param: point.path(request),
                 reason: RefusalReason::TtlOrder,
-                api: Api::Chat,
+                api: request.api,
             });
         }
         before = Some(point);
@@ -245,16 +256,16 @@ fn check_order(points: &[Point], rules: &MarkerRules<'_>) -> Result<(), Refusal>
 pub(super) struct Problem(pub RefusalReason, pub String);
 
 impl Problem {
-    fn at(self, place: Place) -> Refusal {
-        self.of(place, CACHE_CONTROL)
+    fn at(self, request: &ChatRequest<'_>, place: Place) -> Refusal {
+        self.of(request, place, CACHE_CONTROL)
     }
 
-    pub fn of(self, place: Place, key: &str) -> Refusal {
+    pub fn of(self, request: &ChatRequest<'_>, place: Place, key: &str) -> Refusal {
         Refusal {
             message: self.1,
-            param: format!("{place}{key}"),
+            param: place.path(request.shape(), key),
             reason: self.0,
-            api: Api::Chat,
+            api: request.api,
         }
     }
 }

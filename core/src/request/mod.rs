@@ -1,4 +1,4 @@
-//! The request path: a chat completion body is read once; markers, blocks, edits and prefix
+//! The request path: a body is read once; markers, blocks, edits and prefix
 //! hashes come from the positions found.
 //!
 //! [`scan`] → [`ChatRequest`] → [`ChatRequest::breakpoints`] (or a [`Refusal`]),
@@ -6,6 +6,7 @@
 
 mod canonical;
 mod chat;
+mod implied;
 mod json;
 mod markers;
 mod messages;
@@ -13,9 +14,11 @@ mod openai;
 mod prefix;
 mod refusal;
 mod scanner;
+mod shape;
 mod splice;
 mod text;
 mod unescape;
+mod volatile;
 
 use std::borrow::Cow;
 
@@ -23,6 +26,7 @@ use serde::Deserialize;
 
 pub use chat::{BlockPlace, ChatRequest};
 pub use refusal::{Refusal, RefusalReason};
+pub use volatile::Steady;
 
 use crate::{
     api::Api,
@@ -98,6 +102,21 @@ pub struct MarkerRules<'a> {
     pub default_tier: Tier,
     /// Whether the order of tiers matters.
     pub mixed_ttl_order: MixedTtlOrder,
+    /// What is marked beside, or without, markers in the body.
+    pub implied: Implied,
+}
+
+/// What is marked beside, or without, markers in the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Implied {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The end of the last message of the user, or of a tool, at the default tier; where the
+    /// markers leave a breakpoint.
+    LastUserMessage,
+    /// Of a request without markers: its end, and where the turn before it ended.
+    EveryTurn(Tier),
 }
 
 /// Whether a longer tier may follow a shorter one.
@@ -153,14 +172,20 @@ impl<'b> ChatRequest<'b> {
         self.stream_options.include_usage()
     }
 
+    /// Whether a part of the prompt is elsewhere (`previous_response_id` and the like), so that
+    /// what the body holds is no prefix of it: its markers are checked and removed, no more.
+    pub fn prompt_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
     /// Whether any marker in effect, valid or not, could give a breakpoint. A marker that is
     /// `null` is none, nor is one inside a duplicate that a later member overrides.
     pub fn marked(&self) -> bool {
         markers::marked(self)
     }
 
-    /// The breakpoints the markers ask for: ascending, one per block, at most
-    /// [`crate::ledger::MAX_BREAKPOINTS`]; none for a request that is not [`Self::marked`].
+    /// The breakpoints that the markers, or the rules without them, ask for: ascending, one per
+    /// block, at most [`crate::ledger::MAX_BREAKPOINTS`]; none where [`Self::prompt_elsewhere`].
     ///
     /// Up to four come from `cache_control`; those of the other dialect fill what is left, the
     /// latest first. Two markers on one block give one breakpoint of the longer tier.
@@ -178,6 +203,13 @@ impl<'b> ChatRequest<'b> {
     /// every other byte stays.
     pub fn forwarded(&self, edits: &Edits<'_>) -> Option<Vec<u8>> {
         splice::forwarded(self, edits)
+    }
+
+    /// The body without its *volatile blocks*: elements of `system` that are nothing but a text,
+    /// which starts with one of `prefixes`, and carry no marker. `None` if there are none, or no
+    /// others beside them.
+    pub fn without_volatile(&self, prefixes: &[String]) -> Option<Steady> {
+        volatile::without(self, prefixes)
     }
 
     /// The number of blocks.

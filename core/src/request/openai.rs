@@ -4,6 +4,7 @@
 use super::{
     MarkerRules, Refusal, RefusalReason,
     chat::{ChatRequest, Place},
+    implied,
     json::Span,
     markers::{Field, Point, Problem, fields, tier_names},
     refusal::quoted,
@@ -13,8 +14,7 @@ use crate::order::sort_by_key;
 
 const BREAKPOINT: &str = "prompt_cache_breakpoint";
 const OPTIONS: &str = "prompt_cache_options";
-const MALFORMED_BREAKPOINT: &str =
-    "prompt_cache_breakpoint must be an object with a string \"mode\": \"explicit\"";
+const MALFORMED_BREAKPOINT: &str = "prompt_cache_breakpoint must be an object with a string \"mode\": \"explicit\" (and an optional string \"ttl\")";
 const MALFORMED_OPTIONS: &str = "prompt_cache_options must be an object with an optional string \"mode\" (\"implicit\" or \"explicit\") and an optional string \"ttl\"";
 
 /// `prompt_cache_options`, read.
@@ -25,6 +25,14 @@ pub(super) struct CacheOptions {
     implicit: bool,
     /// `None`: the default tier.
     tier: Option<Tier>,
+}
+
+/// A valid `prompt_cache_breakpoint`.
+pub(super) struct Explicit {
+    pub block: u32,
+    pub place: Place,
+    /// Its own; `None`: that of the options.
+    pub tier: Option<Tier>,
 }
 
 /// Whether these options are well formed and give no breakpoint themselves.
@@ -40,76 +48,84 @@ pub(super) fn only_explicit(body: &[u8], value: Span) -> bool {
     mode == "explicit" && well_formed
 }
 
-/// Checks the value of a `prompt_cache_breakpoint`.
-pub(super) fn check_breakpoint(body: &[u8], value: Span, place: Place) -> Result<(), Refusal> {
-    let message = match fields(body, value, ["mode"]) {
-        Some([Field::Text(mode)]) if mode == "explicit" => return Ok(()),
-        Some([Field::Text(mode)]) => format!(
+/// Reads the value of a `prompt_cache_breakpoint`: its own tier, if it asks for one.
+pub(super) fn parse_breakpoint(
+    request: &ChatRequest<'_>,
+    value: Span,
+    place: Place,
+    rules: &MarkerRules<'_>,
+) -> Result<Option<Tier>, Refusal> {
+    let message = match fields(request.body, value, ["mode", "ttl"]) {
+        Some([Field::Text(mode), ttl]) if mode == "explicit" => {
+            let tier = match ttl {
+                Field::Absent | Field::Null => Ok(None),
+                Field::Text(ttl) => tier_of(&ttl, BREAKPOINT, rules).map(Some),
+                Field::Other => Err(malformed(MALFORMED_BREAKPOINT)),
+            };
+            return tier.map_err(|problem| problem.of(request, place, BREAKPOINT));
+        }
+        Some([Field::Text(mode), _]) => format!(
             "unsupported prompt_cache_breakpoint mode: {} (only \"explicit\")",
             quoted(&mode)
         ),
         _ => MALFORMED_BREAKPOINT.to_owned(),
     };
-    Err(Problem(RefusalReason::MalformedCacheControl, message).of(place, BREAKPOINT))
+    Err(malformed(message).of(request, place, BREAKPOINT))
+}
+
+fn malformed(message: impl Into<String>) -> Problem {
+    Problem(RefusalReason::MalformedCacheControl, message.into())
+}
+
+/// The shortest enabled tier that lasts at least `ttl`, which stands in a member of `name`.
+fn tier_of(ttl: &str, name: &str, rules: &MarkerRules<'_>) -> Result<Tier, Problem> {
+    let shown = quoted(ttl);
+    let Some(seconds) = seconds(ttl) else {
+        let message = format!("invalid {name} ttl: {shown}");
+        return Err(Problem(RefusalReason::InvalidTtl, message));
+    };
+    let long_enough = rules
+        .tiers
+        .iter()
+        .filter(|tier| tier.duration().as_secs() >= seconds);
+    long_enough.min().copied().ok_or_else(|| {
+        let message = format!(
+            "{name} ttl {shown} is not currently available; available tiers: {}",
+            tier_names(rules)
+        );
+        Problem(RefusalReason::TierDisabled, message)
+    })
 }
 
 /// Reads `prompt_cache_options`; `null` members are absent ones, as in the clients of this
 /// dialect.
 pub(super) fn parse_options(
-    body: &[u8],
+    request: &ChatRequest<'_>,
     value: Span,
     rules: &MarkerRules<'_>,
 ) -> Result<CacheOptions, Refusal> {
-    let refuse = |reason, message| Err(Problem(reason, message).of(Place::Top, OPTIONS));
-    let malformed = RefusalReason::MalformedCacheControl;
-    let Some([mode, ttl]) = fields(body, value, ["mode", "ttl"]) else {
-        return refuse(malformed, MALFORMED_OPTIONS.to_owned());
+    let refuse = |problem: Problem| problem.of(request, Place::Top, OPTIONS);
+    let Some([mode, ttl]) = fields(request.body, value, ["mode", "ttl"]) else {
+        return Err(refuse(malformed(MALFORMED_OPTIONS)));
     };
     let implicit = match &mode {
         Field::Absent | Field::Null => true,
         Field::Text(mode) if mode == "implicit" => true,
         Field::Text(mode) if mode == "explicit" => false,
         Field::Text(mode) => {
-            let quoted = quoted(mode);
-            let message = format!(
-                "unsupported prompt_cache_options mode: {quoted} (only \"implicit\" or \"explicit\")"
-            );
-            return refuse(malformed, message);
+            let mode = quoted(mode);
+            return Err(refuse(malformed(format!(
+                "unsupported prompt_cache_options mode: {mode} (only \"implicit\" or \"explicit\")"
+            ))));
         }
-        Field::Other => return refuse(malformed, MALFORMED_OPTIONS.to_owned()),
+        Field::Other => return Err(refuse(malformed(MALFORMED_OPTIONS))),
     };
-    let ttl = match ttl {
-        Field::Absent | Field::Null => {
-            return Ok(CacheOptions {
-                implicit,
-                tier: None,
-            });
-        }
-        Field::Text(ttl) => ttl,
-        Field::Other => return refuse(malformed, MALFORMED_OPTIONS.to_owned()),
+    let tier = match ttl {
+        Field::Absent | Field::Null => None,
+        Field::Text(ttl) => Some(tier_of(&ttl, OPTIONS, rules).map_err(refuse)?),
+        Field::Other => return Err(refuse(malformed(MALFORMED_OPTIONS))),
     };
-    let Some(seconds) = seconds(&ttl) else {
-        let message = format!("invalid prompt_cache_options ttl: {}", quoted(&ttl));
-        return refuse(RefusalReason::InvalidTtl, message);
-    };
-    let long_enough = rules
-        .tiers
-        .iter()
-        .filter(|tier| tier.duration().as_secs() >= seconds);
-    match long_enough.min() {
-        Some(&tier) => Ok(CacheOptions {
-            implicit,
-            tier: Some(tier),
-        }),
-        None => refuse(
-            RefusalReason::TierDisabled,
-            format!(
-                "prompt_cache_options ttl {} is not currently available; available tiers: {}",
-                quoted(&ttl),
-                tier_names(rules)
-            ),
-        ),
-    }
+    Ok(CacheOptions { implicit, tier })
 }
 
 /// A duration such as `30m`: a positive whole number of seconds, minutes, hours or days.
@@ -139,29 +155,27 @@ pub(super) fn add(
     request: &ChatRequest<'_>,
     rules: &MarkerRules<'_>,
     options: &CacheOptions,
-    marked: &[(u32, Place)],
+    marked: &[Explicit],
     points: &mut Vec<Point>,
 ) {
     let tier = options.tier.unwrap_or(rules.default_tier);
-    let point = |block, place, key| Point {
-        block,
-        tier,
-        place,
-        key,
-    };
     let mut wanted: Vec<Point> = marked
         .iter()
-        .map(|&(block, place)| point(block, place, BREAKPOINT))
+        .map(|explicit| Point {
+            block: explicit.block,
+            tier: explicit.tier.unwrap_or(tier),
+            place: explicit.place,
+            key: BREAKPOINT,
+        })
         .collect();
     if options.implicit {
-        let outside = request
-            .messages
-            .list
-            .iter()
-            .rposition(|message| message.from_outside);
-        let place = outside.map(|at| Place::Message(super::json::offset(at)));
-        let block = place.and_then(|place| request.marked_block(place));
-        wanted.extend(block.map(|block| point(block, Place::Top, OPTIONS)));
+        let block = implied::last_from_outside(request);
+        wanted.extend(block.map(|block| Point {
+            block,
+            tier,
+            place: Place::Top,
+            key: OPTIONS,
+        }));
     }
     // The latest first.
     sort_by_key(&mut wanted, |point| u64::MAX - u64::from(point.block));

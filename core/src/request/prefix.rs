@@ -7,17 +7,9 @@ use super::{
     canonical::{Members, Sink, Token},
     chat::{Block, ChatRequest, Form, Kind, Message},
     json::{Reader, Span, Text, offset},
+    shape::{Messages, More, Shape},
 };
-use crate::{api::Api, prefix_hash::PrefixHash};
-
-/// Starts every chain; a change of the encoding changes it.
-const VERSION: &[u8] = b"prompt-cache-prefix/1";
-/// The same for the Messages API.
-const VERSION_MESSAGES: &[u8] = b"prompt-cache-prefix/1/messages";
-/// The same for the Responses API.
-const VERSION_RESPONSES: &[u8] = b"prompt-cache-prefix/1/responses";
-/// The same for the Completions API.
-const VERSION_COMPLETIONS: &[u8] = b"prompt-cache-prefix/1/completions";
+use crate::prefix_hash::PrefixHash;
 
 /// See [`ChatRequest::prefix_hashes`].
 pub(super) fn hashes(
@@ -30,6 +22,7 @@ pub(super) fn hashes(
         .min((last_block as usize).saturating_add(1));
     let mut chain = Chain {
         request,
+        shape: request.shape(),
         sink: Sink::new(),
         hashes: Vec::with_capacity(count),
         count,
@@ -38,15 +31,6 @@ pub(super) fn hashes(
     // If it did, fewer hashes would come out, and less would be cached.
     let _ = chain.run(params);
     chain.hashes
-}
-
-/// The names that are never hashed as the start of a chain: they are the blocks.
-fn gives_blocks(api: Api, name: &[u8]) -> bool {
-    match name {
-        b"messages" | b"tools" => true,
-        b"system" => api == Api::Messages,
-        _ => false,
-    }
 }
 
 /// The markers of the request itself, in either dialect: no parameters, whatever the config names.
@@ -66,6 +50,7 @@ pub(super) fn is_marker(name: &[u8]) -> bool {
 
 struct Chain<'r, 'b> {
     request: &'r ChatRequest<'b>,
+    shape: &'static Shape,
     sink: Sink,
     hashes: Vec<PrefixHash>,
     count: usize,
@@ -109,7 +94,10 @@ impl<'b> Chain<'_, 'b> {
 
     fn start(&mut self, params: &[String]) -> Result<(), Opaque> {
         let request = self.request;
-        let is_param = |name: &[u8]| params.iter().any(|param| param.as_bytes() == name);
+        let shape = self.shape;
+        let is_param = |name: &[u8]| {
+            params.iter().any(|param| param.as_bytes() == name) || shape.params.contains(&name)
+        };
         let start = request
             .body
             .iter()
@@ -121,23 +109,22 @@ impl<'b> Chain<'_, 'b> {
             request.messages.value,
         ];
         let mut members = Members::of(request.body, offset(start), &known, |name| {
-            gives_blocks(request.api, name) || (is_param(name) && !is_top_marker(name))
+            shape.gives_blocks(name) || (is_param(name) && !is_top_marker(name))
         })?;
-        members.retain(|name, value| match name {
+        members.retain(|name, value| {
             // Without blocks they are hashed as values: engines tell some of these apart.
-            b"tools" => request.tools.blocks.is_empty() && !self.is_null(value),
-            b"system" if request.api == Api::Messages => {
-                request.system.blocks.is_empty() && !self.is_null(value)
-            }
-            b"messages" => request.messages.list.is_empty() && !self.is_null(value),
-            _ => !self.is_null(value),
+            let blocks = if name == shape.messages.name() {
+                request.messages.list.len()
+            } else if !shape.gives_blocks(name) {
+                0
+            } else if name == b"tools" {
+                request.tools.blocks.len()
+            } else {
+                request.system.blocks.len()
+            };
+            blocks == 0 && !self.is_null(value)
         });
-        self.sink.plain(match request.api {
-            Api::Chat => VERSION,
-            Api::Messages => VERSION_MESSAGES,
-            Api::Responses => VERSION_RESPONSES,
-            Api::Completions => VERSION_COMPLETIONS,
-        });
+        self.sink.plain(shape.version);
         self.sink.members(request.body, &members)?;
         let hash = self.sink.finish();
         self.sink.raw(hash.as_bytes());
@@ -164,7 +151,10 @@ impl<'b> Chain<'_, 'b> {
         }
         for &call in calls.iter().take(message.calls as usize) {
             self.sink.token(Token::ToolCall);
-            self.value_without_marker(call.value)?;
+            match self.shape.more {
+                More::Output => self.part(call)?,
+                More::ToolCalls | More::Nothing => self.value_without_marker(call.value)?,
+            }
             if self.end_of_block() {
                 return Ok(true);
             }
@@ -179,6 +169,13 @@ impl<'b> Chain<'_, 'b> {
     /// All of a message but its blocks: part of its first block.
     fn header(&mut self, message: &Message) -> Result<(), Opaque> {
         let body = self.request.body;
+        if message
+            .content
+            .is_some_and(|content| content == message.value)
+        {
+            self.bare_header();
+            return Ok(());
+        }
         if !message.value.of(body).starts_with(b"{") {
             self.sink.token(Token::OtherMessage);
             return self
@@ -186,17 +183,27 @@ impl<'b> Chain<'_, 'b> {
                 .value(&mut Reader::at(body, message.value.start as usize));
         }
         self.sink.token(Token::Message);
-        let known = [message.content, message.tool_calls];
-        let is_chat = self.request.api.is_chat();
+        let shape = self.shape;
+        let known = [message.content, message.more];
         let mut members = Members::of(body, message.value.start, &known, |name| {
-            !(is_chat && is_marker(name))
+            !(shape.marked_messages && is_marker(name))
         })?;
         members.retain(|name, value| match name {
             b"content" => message.parts == 0 && !self.is_null(value),
-            b"tool_calls" if is_chat => message.calls == 0 && !self.is_null(value),
+            name if name == shape.more.name() => message.calls == 0 && !self.is_null(value),
             _ => true,
         });
         self.sink.members(body, &members)
+    }
+
+    /// The header of a prompt that is a value by itself: where there are messages, it is one.
+    fn bare_header(&mut self) {
+        if let Messages::ListOrText(_) = self.shape.messages {
+            self.sink.token(Token::Message);
+            self.sink.plain(b"role");
+            self.sink.plain(b"user");
+            self.sink.token(Token::End);
+        }
     }
 
     fn part(&mut self, part: Block) -> Result<(), Opaque> {
@@ -209,7 +216,7 @@ impl<'b> Chain<'_, 'b> {
         }
         if part.value.of(body).starts_with(b"{") {
             self.sink.token(Token::Part);
-            let marker = if self.request.api.is_chat() {
+            let marker = if self.shape.openai_dialect {
                 is_part_marker
             } else {
                 is_marker

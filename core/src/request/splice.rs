@@ -60,7 +60,7 @@ pub(super) fn forwarded(request: &ChatRequest<'_>, edits: &Edits<'_>) -> Option<
 fn own_edits(request: &ChatRequest<'_>, edits: &Edits<'_>) -> Vec<Edit> {
     let mut own = Vec::new();
     let mut added: Vec<(&str, Vec<u8>)> = Vec::new();
-    if edits.ensure_usage && request.stream && request.api.is_chat() {
+    if edits.ensure_usage && request.stream && request.api.asks_for_usage() {
         match request.stream_options {
             StreamOptions::Absent => {
                 added.push(("stream_options", br#"{"include_usage":true}"#.to_vec()));

@@ -60,7 +60,7 @@ pub(super) fn part_json<'b>(request: &ChatRequest<'b>, block: u32) -> Option<&'b
 
 /// The texts of a message that belong to none of its parts.
 fn header(body: &[u8], message: &Message) -> String {
-    let known = [message.content, message.tool_calls];
+    let known = [message.content, message.more];
     let members = object(body, message.value, &known);
     let texts = [&b"reasoning_content"[..], b"refusal"];
     texts

@@ -11,6 +11,7 @@ pub struct Completion {
     done: bool,
     ended: bool,
     prompt_tokens: Option<u64>,
+    engine_cached: Option<u64>,
     shown: Option<(Split, Cap)>,
     oversize_events: u64,
     released_unedited: u64,
@@ -25,6 +26,7 @@ impl Completion {
             done: false,
             ended: false,
             prompt_tokens: None,
+            engine_cached: None,
             shown: None,
             oversize_events: 0,
             released_unedited: 0,
@@ -56,6 +58,12 @@ impl Completion {
     /// read from a JSON body that an inactive answer lets pass without a look.
     pub const fn prompt_tokens(&self) -> Option<u64> {
         self.prompt_tokens
+    }
+
+    /// The tokens of the prompt that the upstream itself said it had cached, by the last usage
+    /// object that says so. Known where [`Self::prompt_tokens`] is.
+    pub const fn engine_cached(&self) -> Option<u64> {
+        self.engine_cached
     }
 
     /// The split of the last usage object that was rewritten, after the cap. A usage-only frame
@@ -107,6 +115,10 @@ impl Completion {
 
     pub(super) const fn see_prompt_tokens(&mut self, prompt_tokens: Option<u64>) {
         self.prompt_tokens = prompt_tokens;
+    }
+
+    pub(super) fn see_engine_cached(&mut self, tokens: Option<u64>) {
+        self.engine_cached = tokens.or(self.engine_cached);
     }
 
     pub(super) const fn show(&mut self, shown: (Split, Cap)) {

@@ -88,6 +88,12 @@ impl UsageEvent {
         )
     }
 
+    /// See [`usage::engine_cached`].
+    pub fn engine_cached(&self) -> Option<u64> {
+        let data = joined(&self.bytes, &self.lines);
+        usage::engine_cached(slice(&data, self.usage.last()?.clone()), self.api)
+    }
+
     /// The event as it came.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

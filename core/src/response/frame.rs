@@ -14,7 +14,8 @@ pub(super) struct Frame {
     pub terminal: bool,
     /// No non-empty `choices` and no error: nothing in it for a client that wants no usage.
     pub usage_only: bool,
-    /// `error` is present and not null.
+    /// `error` is present and not null, in the object that has the usage too; or an event of such
+    /// a type.
     pub error: bool,
     /// The end of the stream by its API, beside `[DONE]`.
     pub stop: bool,
@@ -36,27 +37,40 @@ pub(super) fn inspect(data: &[u8], api: Api) -> Option<Frame> {
         .filter(|range| is_object(slice(data, range.clone())))
         .collect();
     let error = values("error").any(|range| slice(data, range) != b"null");
-    if api == Api::Messages {
-        // What comes with the start of the message is early; what stands alone is cumulative.
-        let terminal = !usage.is_empty();
-        for outer in values("message") {
-            let message = slice(data, outer.clone());
-            let all = members(message).unwrap_or_default();
-            let inner = all.iter().filter(|member| {
-                member.is(message, "usage") && is_object(slice(message, member.value.clone()))
-            });
-            usage
-                .extend(inner.map(|member| {
-                    outer.start + member.value.start..outer.start + member.value.end
-                }));
+    let nested = match api {
+        Api::Chat | Api::Completions => None,
+        Api::Messages => Some("message"),
+        Api::Responses => Some("response"),
+    };
+    if let Some(nested) = nested {
+        // What comes with the start of a message is early; what stands alone is cumulative. A
+        // response has its usage when it is over.
+        let mut terminal = !usage.is_empty();
+        let mut failed = error;
+        for outer in values(nested) {
+            let object = slice(data, outer.clone());
+            for member in members(object).unwrap_or_default() {
+                let value = slice(object, member.value.clone());
+                if member.is(object, "usage") && is_object(value) {
+                    usage.push(outer.start + member.value.start..outer.start + member.value.end);
+                    terminal |= api == Api::Responses;
+                }
+                failed |= api == Api::Responses && member.is(object, "error") && value != b"null";
+            }
         }
         let kind = values("type").next_back();
+        let kind = kind.map_or(&[][..], |range| slice(data, range));
         return Some(Frame {
             usage,
             terminal,
             usage_only: false,
-            error,
-            stop: kind.is_some_and(|range| slice(data, range) == b"\"message_stop\""),
+            error: failed || kind == b"\"error\"" || kind == b"\"response.failed\"",
+            stop: [
+                &b"\"message_stop\""[..],
+                b"\"response.completed\"",
+                b"\"response.incomplete\"",
+            ]
+            .contains(&kind),
         });
     }
     let choices = values("choices")

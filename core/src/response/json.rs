@@ -224,9 +224,10 @@ impl JsonBody {
 
     fn note_prompt_tokens(&self, context: &mut Context) {
         if let Some(last) = self.usages.last() {
-            let prompt_tokens =
-                usage::prompt_tokens(slice(&self.kept, last.clone()), context.options.api, None);
-            context.completion.see_prompt_tokens(prompt_tokens);
+            let (usage, api) = (slice(&self.kept, last.clone()), context.options.api);
+            let completion = &mut context.completion;
+            completion.see_prompt_tokens(usage::prompt_tokens(usage, api, None));
+            completion.see_engine_cached(usage::engine_cached(usage, api));
         }
     }
 }

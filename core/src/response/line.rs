@@ -118,7 +118,7 @@ fn error_at(bytes: &[u8]) -> Option<usize> {
         match before.last() {
             Some(b'"') => {
                 let rest = from(bytes, at + b"error".len());
-                rest.strip_prefix(b"\"").is_some_and(has_value)
+                rest.strip_prefix(b"\"").is_some_and(has_value) || is_type(before)
             }
             Some(b':' | b' ') => {
                 let name = before.strip_suffix(b" ").unwrap_or(before);
@@ -127,6 +127,13 @@ fn error_at(bytes: &[u8]) -> Option<usize> {
             _ => false,
         }
     })
+}
+
+/// Whether a string starts here that is the value of a `type`.
+fn is_type(before_quote: &[u8]) -> bool {
+    let name = before_quote.strip_suffix(b"\"").unwrap_or_default();
+    let name = name.strip_suffix(b" ").unwrap_or(name);
+    name.ends_with(b"\"type\":")
 }
 
 fn escape_at(bytes: &[u8]) -> Option<usize> {
@@ -250,6 +257,8 @@ mod tests {
             r#"{"usage""#,
             r#"{"usage":null,"usage":{}}"#,
             r#"{"error":{"#,
+            r#"{"type":"error","code":1}"#,
+            r#"{"type": "error"}"#,
             r#"{"error":"null"}"#,
             "event: error\n",
             "event:error\n",

@@ -319,11 +319,15 @@ impl SseBody {
                 }
                 context.completion.see_usage();
                 context.completion.see_prompt_tokens(event.prompt_tokens());
+                context.completion.see_engine_cached(event.engine_cached());
                 if context.options.drop_usage_only && frame.usage_only {
                     self.outlet.drop_usage(context);
                     return AfterCr::Dropped;
                 }
                 self.outlet.usage(event, frame.terminal, context, out);
+                if frame.stop {
+                    self.outlet.see_done(context);
+                }
                 AfterCr::Out
             }
         }

@@ -26,7 +26,8 @@ pub(super) struct Edited {
 }
 
 const INPUT: &str = "input_tokens";
-const DETAILS: &str = "prompt_tokens_details";
+const PROMPT_DETAILS: &str = "prompt_tokens_details";
+const INPUT_DETAILS: &str = "input_tokens_details";
 const CACHED: &str = "cached_tokens";
 const WRITTEN: &str = "cache_write_tokens";
 const READ: &str = "cache_read_input_tokens";
@@ -39,17 +40,39 @@ enum Want {
     Object(&'static str, Vec<Want>),
 }
 
-/// The prompt's tokens by a usage object, if they are non-negative integers. Of duplicates the
-/// last counts, as for JSON parsers.
+/// The object with the details of the prompt's tokens, where the API has one.
+const fn details_of(api: Api) -> Option<&'static str> {
+    match api {
+        Api::Chat | Api::Completions => Some(PROMPT_DETAILS),
+        Api::Responses => Some(INPUT_DETAILS),
+        Api::Messages => None,
+    }
+}
+
+/// The value of a number in an object; of duplicates the last, as for JSON parsers.
+fn number_in(object: &[u8], all: &[Member], name: &str) -> Option<u64> {
+    let last = all.iter().rev().find(|member| member.is(object, name))?;
+    integer(slice(object, last.value.clone()))
+}
+
+/// The tokens that the upstream itself says it had cached, by a usage object that was not edited.
+pub(super) fn engine_cached(object: &[u8], api: Api) -> Option<u64> {
+    let all = members(object)?;
+    let Some(details) = details_of(api) else {
+        return number_in(object, &all, READ);
+    };
+    let details = all.iter().rev().find(|member| member.is(object, details))?;
+    let details = slice(object, details.value.clone());
+    number_in(details, &members(details)?, CACHED)
+}
+
+/// The prompt's tokens by a usage object, if they are non-negative integers.
 ///
 /// In the Messages API the parts of a prompt are told apart and add up; `before` is what an
 /// earlier object of the response said, which stands where this one says nothing.
 pub(super) fn prompt_tokens(object: &[u8], api: Api, before: Option<u64>) -> Option<u64> {
     let all = members(object)?;
-    let number = |name| {
-        let last = all.iter().rev().find(|member| member.is(object, name))?;
-        integer(slice(object, last.value.clone()))
-    };
+    let number = |name| number_in(object, &all, name);
     match api {
         Api::Chat | Api::Completions => number("prompt_tokens"),
         Api::Responses => number(INPUT),
@@ -71,21 +94,20 @@ pub(super) fn edit(object: &[u8], edit: Edit, api: Api, before: Option<u64>) -> 
         Edit::Write(split) => {
             let total = prompt_tokens(object, api, before);
             let capped = show(split, total);
-            let [details, cache @ ..] = wants(&capped.0);
-            let first = match api {
-                Api::Chat | Api::Completions | Api::Responses => Some(details),
-                Api::Messages => total.map(|total| {
+            let first = match (details_of(api), total) {
+                (Some(name), _) => Some(details(name, &capped.0)),
+                (None, Some(total)) => {
                     let cached = capped.0.read.saturating_add(capped.0.creation.total());
-                    Want::Number(INPUT, total.saturating_sub(cached))
-                }),
+                    Some(Want::Number(INPUT, total.saturating_sub(cached)))
+                }
+                (None, None) => None,
             };
-            let wants: Vec<Want> = first.into_iter().chain(cache).collect();
+            let wants: Vec<Want> = first.into_iter().chain(wants(&capped.0)).collect();
             set(object, 0, &wants, &mut patches)?;
             shown = Some(capped);
         }
         Edit::Scrub => {
-            let total = prompt_tokens(object, api, None).filter(|_| !api.is_chat());
-            scrub(object, total, &mut patches)?;
+            scrub(object, api, &mut patches)?;
         }
         Edit::Leave => {
             members(object)?;
@@ -110,18 +132,16 @@ fn integer(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn wants(split: &Split) -> [Want; 4] {
-    let created = split.creation.total();
+fn details(name: &'static str, split: &Split) -> Want {
+    let cached = Want::Number(CACHED, split.read);
+    let written = Want::Number(WRITTEN, split.creation.total());
+    Want::Object(name, vec![cached, written])
+}
+
+fn wants(split: &Split) -> [Want; 3] {
     [
-        Want::Object(
-            DETAILS,
-            vec![
-                Want::Number(CACHED, split.read),
-                Want::Number(WRITTEN, created),
-            ],
-        ),
         Want::Number(READ, split.read),
-        Want::Number(CREATED, created),
+        Want::Number(CREATED, split.creation.total()),
         Want::Object(
             CREATION,
             vec![
@@ -195,15 +215,18 @@ fn set(object: &[u8], base: usize, wants: &[Want], patches: &mut Vec<Patch>) -> 
     Some(())
 }
 
-/// `input`: the `input_tokens` without a cache, where they change.
-fn scrub(object: &[u8], input: Option<u64>, patches: &mut Vec<Patch>) -> Option<()> {
+fn scrub(object: &[u8], api: Api, patches: &mut Vec<Patch>) -> Option<()> {
     let all = members(object)?;
+    // Where the parts of a prompt are told apart, those without a cache are the whole.
+    let input = prompt_tokens(object, api, None).filter(|_| api == Api::Messages);
     for member in all.iter().filter(|member| member.is(object, INPUT)) {
         let text = input.map(|input| input.to_string());
         patches.extend(text.map(|text| Patch::replace(member.value.clone(), text)));
     }
     remove(object, 0, &all, &[READ, CREATED, CREATION], patches);
-    for details in all.iter().filter(|member| member.is(object, DETAILS)) {
+    let details = details_of(api);
+    let is_details = |member: &&Member| details.is_some_and(|name| member.is(object, name));
+    for details in all.iter().filter(is_details) {
         let value = slice(object, details.value.clone());
         if is_object(value) {
             remove(

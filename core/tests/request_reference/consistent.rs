@@ -2,7 +2,7 @@
 
 use prompt_cache_core::{
     ledger::{MAX_BREAKPOINTS, Tier},
-    request::{Edits, MarkerRules, MixedTtlOrder, RefusalReason, scan},
+    request::{Edits, Implied, MarkerRules, MixedTtlOrder, RefusalReason, scan},
 };
 
 /// Everything a body can be asked, with the checks that hold for any accepted body. Returns
@@ -46,6 +46,7 @@ pub fn exercise(body: &[u8]) -> bool {
             tiers: &tiers,
             default_tier: Tier::FiveMinutes,
             mixed_ttl_order: order,
+            implied: Implied::Nothing,
         };
         match request.breakpoints(&rules) {
             Ok(points) => {

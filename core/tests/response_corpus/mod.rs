@@ -94,6 +94,26 @@ pub const MESSAGES_BODIES: [&str; 4] = [
     r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
 ];
 
+/// Streams of the Responses API.
+pub const RESPONSES_TRANSCRIPTS: [(&str, &str); 3] = [
+    (
+        "responses_error",
+        include_str!("../transcripts/responses_error.sse"),
+    ),
+    ("responses", include_str!("../transcripts/responses.sse")),
+    (
+        "responses_failed",
+        include_str!("../transcripts/responses_failed.sse"),
+    ),
+];
+
+/// Bodies of the Responses API.
+pub const RESPONSES_BODIES: [&str; 3] = [
+    r#"{"id":"resp_1","object":"response","status":"completed","error":null,"output":[{"type":"message","content":[{"type":"output_text","text":"see \"usage\""}]}],"usage":{"input_tokens":2006,"input_tokens_details":{"cached_tokens":1500,"cache_write_tokens":0},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":2009},"prompt_tokens":1}"#,
+    r#"{"status":"in_progress","error":null,"usage":null}"#,
+    r#"{"status":"failed","error":{"code":"server_error","message":"x"},"usage":{"input_tokens":1100,"prompt_tokens_details":{"cached_tokens":7},"input_tokens_details":null}}"#,
+];
+
 pub const JSON_BODIES: [&str; 15] = [
     r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant","content":"see \"usage\": {"},"finish_reason":"stop"}],"usage":{"prompt_tokens":2006,"completion_tokens":3,"total_tokens":2009,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0}},"system_fingerprint":"fp"}"#,
     "{\n  \"usage\" : {\n    \"prompt_tokens\" : 1200.0\n  },\n  \"x\" : [ 1e3, { \"usage\" : { } } ]\n}\n",

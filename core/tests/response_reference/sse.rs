@@ -9,7 +9,7 @@ use prompt_cache_core::{
 use super::{
     Observed,
     text::{Node, named, object},
-    usage::{edit_text, usages},
+    usage::{edit_text, nested, usages},
 };
 
 struct Line {
@@ -183,17 +183,27 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
                 .iter()
                 .filter(move |(key, _, _)| named(data, key, name))
         };
-        let error = values("error").any(|(_, value, _)| &data[value.clone()] != b"null");
+        let kind = values("type").next_back();
+        let is = |name: &str| {
+            kind.is_some_and(|(_, value, _)| {
+                data[value.clone()] == *format!("\"{name}\"").as_bytes()
+            })
+        };
+        let mut error = values("error").any(|(_, value, _)| &data[value.clone()] != b"null");
+        if !matches!(o.api, Api::Chat | Api::Completions) {
+            error |= is("error") || is("response.failed");
+        }
+        if o.api == Api::Responses {
+            error |= values("response").any(|(_, value, _)| failed(&data[value.clone()]));
+        }
         seen.error_seen |= error;
         let has_usage = values("usage").any(|(_, _, node)| matches!(node, Node::Object(_)));
-        let early = o.api == Api::Messages
-            && values("message").any(|(_, value, _)| usages(&data[value.clone()]) > 0);
-        if !has_usage && !early {
+        let inner = values(nested(o.api)).any(|(_, value, _)| usages(&data[value.clone()]) > 0);
+        let stop = is("message_stop") || is("response.completed") || is("response.incomplete");
+        let stop = stop && !matches!(o.api, Api::Chat | Api::Completions);
+        if !has_usage && !inner {
             queue.plain(&body[start..first], o, seen);
-            let stop = values("type").next_back();
-            if o.api == Api::Messages
-                && stop.is_some_and(|(_, value, _)| &data[value.clone()] == b"\"message_stop\"")
-            {
+            if stop {
                 if queue.units.is_empty() {
                     seen.done = true
                 } else {
@@ -221,9 +231,14 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         seen.prompt_tokens = tokens;
         let terminal = match o.api {
             Api::Chat | Api::Completions => choices.is_empty() || finished,
-            Api::Messages | Api::Responses => has_usage,
+            Api::Messages => has_usage,
+            Api::Responses => true,
         };
-        if o.api == Api::Chat && o.drop_usage_only && choices.is_empty() && !error {
+        if matches!(o.api, Api::Chat | Api::Completions)
+            && o.drop_usage_only
+            && choices.is_empty()
+            && !error
+        {
             if late {
                 dropped_last = Some(shown);
                 (seen.shown, seen.cap) = shown_before;
@@ -243,6 +258,7 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         if !late {
             seen.body.extend(edited);
             seen.body.extend_from_slice(&body[first..end]);
+            seen.done |= stop;
             continue;
         }
         (seen.shown, seen.cap) = shown_before;
@@ -259,6 +275,10 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
             queue.units.push((unit.to_vec(), Some(edited)));
             queue.shown.push(shown);
         }
+        if stop && queue.units.is_empty() {
+            seen.done = true;
+        }
+        queue.done |= stop;
         queue.plain(&body[first..end], o, seen);
     }
     for (bytes, edited) in queue.units {
@@ -268,6 +288,15 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
     if let (Some(shown), Answer::Split(_)) = (dropped_last.or(queue.shown.pop()), answer) {
         (seen.shown, seen.cap) = shown;
     }
+}
+
+/// Whether an object has an error.
+fn failed(text: &[u8]) -> bool {
+    let members = object(text).unwrap_or_default();
+    let mut errors = members
+        .iter()
+        .filter(|(key, _, _)| named(text, key, "error"));
+    errors.any(|(_, value, _)| &text[value.clone()] != b"null")
 }
 
 /// The event up to the first byte of its end, its data replaced.

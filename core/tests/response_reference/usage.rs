@@ -12,8 +12,10 @@ use super::{
 };
 
 fn prompt_tokens(usage: &str, api: Api, before: Option<u64>) -> Option<u64> {
-    if api == Api::Chat {
-        return number(usage, "prompt_tokens");
+    match api {
+        Api::Chat | Api::Completions => return number(usage, "prompt_tokens"),
+        Api::Responses => return number(usage, "input_tokens"),
+        Api::Messages => {}
     }
     let total = number(usage, "input_tokens").map(|input| {
         input
@@ -23,6 +25,15 @@ fn prompt_tokens(usage: &str, api: Api, before: Option<u64>) -> Option<u64> {
     match total {
         None | Some(0) => before.or(total),
         total => total,
+    }
+}
+
+/// The member that holds another object with usage.
+pub fn nested(api: Api) -> &'static str {
+    match api {
+        Api::Chat | Api::Completions => "",
+        Api::Messages => "message",
+        Api::Responses => "response",
     }
 }
 
@@ -125,13 +136,17 @@ fn edit_usage(
     if o.api == Api::Messages {
         return edit_disjoint(usage, o, answer, before, seen).into_bytes();
     }
+    let details = match o.api {
+        Api::Responses => "input_tokens_details",
+        _ => "prompt_tokens_details",
+    };
     let edited = match answer {
         Answer::Inactive if o.scrub => [
             &["cache_read_input_tokens"][..],
             &["cache_creation_input_tokens"],
             &["cache_creation"],
-            &["prompt_tokens_details", "cached_tokens"],
-            &["prompt_tokens_details", "cache_write_tokens"],
+            &[details, "cached_tokens"],
+            &[details, "cache_write_tokens"],
         ]
         .iter()
         .fold(usage, |usage, path| remove(usage, path)),
@@ -143,8 +158,8 @@ fn edit_usage(
             seen.cap = cap;
             let created = split.creation.total();
             [
-                (&["prompt_tokens_details", "cached_tokens"][..], split.read),
-                (&["prompt_tokens_details", "cache_write_tokens"], created),
+                (&[details, "cached_tokens"][..], split.read),
+                (&[details, "cache_write_tokens"], created),
                 (&["cache_read_input_tokens"], split.read),
                 (&["cache_creation_input_tokens"], created),
                 (
@@ -227,8 +242,7 @@ pub fn edit_text(
     let mut tokens = None;
     let mut edited = 0;
     for (key, value, node) in object(text).unwrap() {
-        if o.api == Api::Messages && named(text, &key, "message") && matches!(node, Node::Object(_))
-        {
+        if named(text, &key, nested(o.api)) && matches!(node, Node::Object(_)) {
             let message = &text[value.clone()];
             if usages(message) > 0 {
                 let (message, inner) = edit_text(message, o, answer, most, seen);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use prompt_cache_core::ledger::Breakpoint;
-use prompt_cache_core::request::{BlockPlace, MarkerRules, MixedTtlOrder, scan};
+use prompt_cache_core::request::{BlockPlace, Implied, MarkerRules, MixedTtlOrder, scan};
 use serde_json::Value;
 
 use super::{Failed, source_error};
@@ -92,6 +92,7 @@ fn breakpoints(body: &[u8], model: &ModelConfig) -> Result<Vec<Breakpoint>, Fail
         tiers: &model.tiers,
         default_tier: model.default_tier,
         mixed_ttl_order: MixedTtlOrder::Any,
+        implied: Implied::Nothing,
     };
     let request = scan(body).map_err(|opaque| Failed::Other(opaque.as_str().to_owned()))?;
     let breakpoints = request.breakpoints(&rules);

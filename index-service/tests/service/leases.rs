@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use prompt_cache_core::config::FilterConfig;
 use prompt_cache_core::edge::{
-    Callout, Delivery, LEASE_BYTES, Leases, Outbox, Plan, PlanContext, PolicyView, plan,
+    Callout, Delivery, LEASE_BYTES, Leases, Outbox, Plan, PlanContext, PolicyView, QueryBreakpoint,
+    plan,
 };
 use prompt_cache_core::ledger::{LiveEntry, NewEntry, Split, Tier};
 use prompt_cache_core::wire::{Commit, CommitAnswer};
@@ -60,6 +61,7 @@ impl Edge {
         let now_ms = running.now_ms();
         let context = PlanContext {
             api: prompt_cache_core::api::Api::Chat,
+            query: QueryBreakpoint::Absent,
             config: &self.config,
             policy: &self.policy,
             principal: Some(principal(tenant)),

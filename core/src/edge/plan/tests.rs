@@ -21,6 +21,7 @@ fn known() -> PolicyView {
 
 struct Given {
     api: Api,
+    query: QueryBreakpoint,
     config: FilterConfig,
     policy: PolicyView,
     principal: Option<Fingerprint>,
@@ -32,6 +33,7 @@ impl Default for Given {
     fn default() -> Self {
         Self {
             api: Api::Chat,
+            query: QueryBreakpoint::Absent,
             config: FilterConfig::default(),
             policy: known(),
             principal: Some(Fingerprint::new([7; 32])),
@@ -45,6 +47,7 @@ impl Given {
     fn plan(&self, body: &str) -> Plan {
         let context = PlanContext {
             api: self.api,
+            query: self.query,
             config: &self.config,
             policy: &self.policy,
             principal: self.principal,
@@ -78,7 +81,7 @@ fn a_marked_request_of_an_active_model_asks() {
     assert_eq!((ask.model.as_str(), ask.breakpoints.len()), ("m", 1));
     assert_eq!(ask.breakpoints[0].tier, Tier::FiveMinutes);
     assert_eq!(ask.candidates.len(), 1);
-    assert!(forward.marked && forward.drop_usage_only);
+    assert!(forward.marked == Marked::Client && forward.drop_usage_only);
     let body = String::from_utf8(forward.body.unwrap()).unwrap();
     assert!(!body.contains("cache_control") && body.contains(r#""include_usage":true"#));
 }
@@ -87,7 +90,7 @@ fn a_marked_request_of_an_active_model_asks() {
 fn an_unmarked_request_of_an_active_model_is_known_to_be_zero() {
     let forward = Given::default().forward(UNMARKED);
     assert!(matches!(forward.callout, Callout::Known(split) if split == Split::default()));
-    assert!(!forward.marked && forward.drop_usage_only);
+    assert!(forward.marked == Marked::No && forward.drop_usage_only);
 }
 
 #[test]
@@ -207,4 +210,138 @@ fn a_leased_breakpoint_is_a_read_without_a_callout_also_while_the_breaker_is_ope
     };
     assert_eq!(leased.split.read, 2_000);
     assert!(forward.body.is_some(), "the marker is removed all the same");
+}
+
+fn with_auto() -> PolicyView {
+    let policy = r#"{"v":1,"models":[{"model":"m","tiers":["5m","1h"],"default_tier":"5m","auto":"1h","min_prefix_tokens":1024,"tokenizer_version":"t"}]}"#;
+    PolicyView::parse(policy.as_bytes()).unwrap()
+}
+
+fn asked(forward: &Forward) -> Vec<(u32, Tier)> {
+    match &forward.callout {
+        Callout::Ask(request) => {
+            let points = request.breakpoints.iter();
+            points.map(|point| (point.block, point.tier)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_model_s_policy_may_mark_what_nobody_marked() {
+    let given = Given {
+        policy: with_auto(),
+        ..Given::default()
+    };
+    let forward = given.forward(UNMARKED);
+    assert_eq!(forward.marked, Marked::Policy);
+    assert_eq!(asked(&forward), [(0, Tier::OneHour)]);
+    let forward = given.forward(MARKED);
+    assert_eq!(forward.marked, Marked::Client);
+    assert_eq!(asked(&forward), [(0, Tier::FiveMinutes)]);
+    let forward = given.forward(r#"{"model":"m","messages":[]}"#);
+    assert_eq!(forward.marked, Marked::No);
+    let forward = given.forward(&UNMARKED.replace("\"m\"", "\"n\""));
+    assert!(matches!(
+        forward.callout,
+        Callout::Inactive(Bypass::UnknownModel)
+    ));
+}
+
+#[test]
+fn a_query_marks_or_is_refused() {
+    let asking = |query, policy| Given {
+        query,
+        policy,
+        ..Given::default()
+    };
+    let last = asking(QueryBreakpoint::LastUserMessage, with_auto());
+    let forward = last.forward(UNMARKED);
+    assert_eq!(forward.marked, Marked::Client);
+    assert_eq!(asked(&forward), [(0, Tier::FiveMinutes)]);
+    for policy in [known(), PolicyView::Unknown] {
+        let Plan::Refuse(refusal) = asking(QueryBreakpoint::Unknown, policy).plan(UNMARKED) else {
+            panic!("not refused");
+        };
+        assert_eq!(refusal.param, "cacheBreakpoint");
+        assert_eq!(refusal.reason, RefusalReason::MalformedCacheControl);
+    }
+}
+
+const AGENT: &str = r#"{"model":"m","system":[{"type":"text","text":"x-anthropic-billing-header: cch=1;"},{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"x"}]}"#;
+
+#[test]
+fn volatile_blocks_are_no_part_of_the_prefix() {
+    let mut given = Given {
+        api: Api::Messages,
+        ..Given::default()
+    };
+    let hashes = |given: &Given, body: &str| match given.forward(body).callout {
+        Callout::Ask(request) => request.candidates,
+        other => panic!("{other:?}"),
+    };
+    let other = AGENT.replace("cch=1", "cch=2");
+    let without = r#"{"model":"m","system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":"x"}]}"#;
+    let marked = without.replace(r#""s""#, r#""s","cache_control":{"type":"ephemeral"}"#);
+    assert_eq!(hashes(&given, AGENT), hashes(&given, &other));
+    assert_eq!(hashes(&given, AGENT), hashes(&given, &marked));
+    let forward = given.forward(AGENT);
+    assert_eq!(forward.body.as_deref(), Some(without.as_bytes()));
+    let steady = forward.steady.unwrap();
+    assert_eq!((steady.body, steady.left_out), (marked.into_bytes(), 1));
+
+    given.config.forward_volatile_blocks = true;
+    let forward = given.forward(AGENT);
+    let only_unmarked = AGENT.replace(r#","cache_control":{"type":"ephemeral"}"#, "");
+    assert_eq!(forward.body.as_deref(), Some(only_unmarked.as_bytes()));
+    assert!(forward.steady.is_some());
+
+    given.config.volatile_prefixes = Vec::new();
+    assert_ne!(hashes(&given, AGENT), hashes(&given, &other));
+    assert_eq!(given.forward(AGENT).steady, None);
+}
+
+#[test]
+fn volatile_blocks_of_a_request_that_is_not_cached_are_forwarded() {
+    let given = Given {
+        api: Api::Messages,
+        ..Given::default()
+    };
+    let body = AGENT.replace("\"m\"", "\"n\"");
+    let forward = given.forward(&body);
+    let only_unmarked = body.replace(r#","cache_control":{"type":"ephemeral"}"#, "");
+    assert_eq!(forward.body.as_deref(), Some(only_unmarked.as_bytes()));
+    assert_eq!(forward.steady, None);
+}
+
+#[test]
+fn a_marker_is_refused_by_its_place_in_the_client_s_own_body() {
+    let given = Given {
+        api: Api::Messages,
+        ..Given::default()
+    };
+    let Plan::Refuse(refusal) = given.plan(&AGENT.replace("ephemeral", "x")) else {
+        panic!("not refused");
+    };
+    assert_eq!(refusal.param, "system[1].cache_control");
+}
+
+#[test]
+fn completions_ask_for_usage_and_responses_do_not() {
+    let completions = Given {
+        api: Api::Completions,
+        ..Given::default()
+    };
+    let forward = completions.forward(r#"{"model":"m","stream":true,"prompt":"x"}"#);
+    let asks =
+        r#"{"model":"m","stream":true,"prompt":"x","stream_options":{"include_usage":true}}"#;
+    assert_eq!(forward.body.as_deref(), Some(asks.as_bytes()));
+    assert!(forward.drop_usage_only);
+    let responses = Given {
+        api: Api::Responses,
+        ..Given::default()
+    };
+    let forward = responses.forward(r#"{"model":"m","stream":true,"input":"x"}"#);
+    assert_eq!(forward.body, None);
+    assert!(!forward.drop_usage_only);
 }
