@@ -6,7 +6,6 @@
 //! [`UNCUT_BYTES_MAX`] is not counted at all.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokenizers::{AddedToken, PostProcessor as _, PostProcessorWrapper, Tokenizer as Engine};
 
 use super::super::CountError;
@@ -47,12 +46,14 @@ impl HuggingFace {
             LoadError::Tokenizer(error.to_string())
         };
         let mut engine = Engine::from_bytes(tokenizer_json).map_err(failed)?;
-        let config = config_json.map_or_else(|| Ok(Config::default()), serde_json::from_slice);
-        let config = config.map_err(|error| LoadError::Config(error.to_string()))?;
-        let special_tokens = special_tokens(&engine, &config);
-        add_tokens(&mut engine, config)?;
+        if let Some(config) = config_json {
+            add_tokens(&mut engine, config)?;
+        }
         engine.with_truncation(None).map_err(failed)?;
         engine.with_padding(None);
+        // What a configuration says of `add_bos_token` is not asked, as in `transformers`.
+        let processor = engine.get_post_processor();
+        let special_tokens = processor.map_or(0, |it| it.added_tokens(false) as u64);
         // A rendered chat brings its special tokens, and some processors move the ends of tokens.
         engine.with_post_processor(None::<PostProcessorWrapper>);
         let added: Vec<AddedToken> = engine.get_added_tokens_decoder().into_values().collect();
@@ -98,14 +99,10 @@ impl Tokenizer for HuggingFace {
 }
 
 /// The part of a `tokenizer_config.json` that changes how text is tokenized.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Config {
     #[serde(default)]
     added_tokens_decoder: std::collections::BTreeMap<String, Declared>,
-    add_bos_token: Option<bool>,
-    add_eos_token: Option<bool>,
-    bos_token: Option<IgnoredAny>,
-    eos_token: Option<IgnoredAny>,
 }
 
 /// A token as the configuration declares it.
@@ -124,21 +121,10 @@ struct Declared {
     special: bool,
 }
 
-/// The special tokens around a text that no template has rendered: those that the configuration
-/// asks for, if it says anything, else those of the post-processor, as in `transformers`.
-fn special_tokens(engine: &Engine, config: &Config) -> u64 {
-    if config.add_bos_token.is_none() && config.add_eos_token.is_none() {
-        let processor = engine.get_post_processor();
-        return processor.map_or(0, |processor| processor.added_tokens(false) as u64);
-    }
-    let added = |wanted: Option<bool>, token: &Option<IgnoredAny>| {
-        u64::from(wanted == Some(true) && token.is_some())
-    };
-    added(config.add_bos_token, &config.bos_token) + added(config.add_eos_token, &config.eos_token)
-}
-
 /// Adds the declared tokens that `tokenizer.json` lacks, in the order of their ids.
-fn add_tokens(engine: &mut Engine, config: Config) -> Result<(), LoadError> {
+fn add_tokens(engine: &mut Engine, config_json: &[u8]) -> Result<(), LoadError> {
+    let config: Config = serde_json::from_slice(config_json)
+        .map_err(|error| LoadError::Config(error.to_string()))?;
     let known = engine.get_added_vocabulary().get_vocab().clone();
     let mut declared: Vec<(u32, Declared)> = config
         .added_tokens_decoder
