@@ -57,6 +57,10 @@ pub(super) fn chat_form(body: &[u8]) -> Option<ChatForm> {
     if let Some(kwargs) = request.remove("chat_template_kwargs") {
         chat.insert("chat_template_kwargs".to_owned(), kwargs);
     }
+    let reasoning = request.get_mut("reasoning");
+    if let Some(effort) = reasoning.and_then(|reasoning| reasoning.get_mut("effort")) {
+        chat.insert("reasoning_effort".to_owned(), effort.take());
+    }
     Some(ChatForm {
         body: serde_json::to_vec(&chat).ok()?,
         ends: form.ends,
