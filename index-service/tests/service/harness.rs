@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
+use prompt_cache_core::api::Api;
 use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry, NewEntry, Tier, look_back};
-use prompt_cache_core::request::scan;
+use prompt_cache_core::request::scan_as;
 use prompt_cache_core::wire::{
     Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch, Fingerprint,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
@@ -335,14 +336,24 @@ pub fn chat(texts: &[&str]) -> Vec<u8> {
     serde_json::to_vec(&serde_json::json!({"model": "demo", "messages": messages})).unwrap()
 }
 
-/// The filter's request for `body` with breakpoints after these blocks.
+/// The filter's request for the `body` of a chat request with breakpoints after these blocks.
 pub fn request(tenant: u8, body: &[u8], breakpoints: &[(u32, Tier)]) -> ClassifyRequest {
+    request_as(Api::Chat, tenant, body, breakpoints)
+}
+
+/// The same for a request of any API.
+pub fn request_as(
+    api: Api,
+    tenant: u8,
+    body: &[u8],
+    breakpoints: &[(u32, Tier)],
+) -> ClassifyRequest {
     let breakpoints: Vec<Breakpoint> = breakpoints
         .iter()
         .map(|&(block, tier)| Breakpoint { block, tier })
         .collect();
     let last = breakpoints.last().unwrap().block;
-    let hashes = scan(body).unwrap().prefix_hashes(&[], last);
+    let hashes = scan_as(api, body).unwrap().prefix_hashes(&[], last);
     let candidates = look_back(&breakpoints)
         .into_iter()
         .map(|block| Candidate {
@@ -355,7 +366,7 @@ pub fn request(tenant: u8, body: &[u8], breakpoints: &[(u32, Tier)]) -> Classify
         .collect();
     ClassifyRequest {
         v: WIRE_VERSION,
-        api: prompt_cache_core::api::Api::Chat,
+        api,
         principal: principal(tenant),
         model: "demo".to_owned(),
         breakpoints,

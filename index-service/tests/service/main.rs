@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod apis;
 mod classification;
 mod commits;
 mod counting;
