@@ -3,15 +3,16 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use prompt_cache_core::api::Api;
 use prompt_cache_core::ledger::Breakpoint;
-use prompt_cache_core::request::{BlockPlace, Implied, MarkerRules, MixedTtlOrder, scan};
-use serde_json::Value;
+use prompt_cache_core::request::{Implied, MarkerRules, MixedTtlOrder, scan_as};
 
+use super::places::{Place as Where, places};
 use super::{Failed, source_error};
 use crate::config::{Config, ModelConfig};
 use crate::tokens::source::{Loader, Place, SourceConfig};
-use crate::tokens::{Counts, Image, ImageTokens, Method, Prompt};
+use crate::tokens::{Counts, Image, ImageTokens, Method, Prompt, PromptBody};
 
 /// Largest request that is read.
 const BODY_BYTES_MAX: u64 = 64 << 20;
@@ -24,9 +25,36 @@ pub(super) struct CountArgs {
     /// A model of the configuration.
     #[arg(long, value_name = "NAME")]
     model: String,
-    /// The body of a chat request, with or without markers; `-` reads standard input.
+    /// The API that the request is for.
+    #[arg(long, value_enum, value_name = "API", default_value_t = Spoken::Chat)]
+    api: Spoken,
+    /// The body of a request, with or without markers; `-` reads standard input.
     #[arg(value_name = "FILE")]
     request: PathBuf,
+}
+
+/// An API by its name on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Spoken {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/messages`.
+    Messages,
+    /// `/v1/responses`.
+    Responses,
+    /// `/v1/completions`.
+    Completions,
+}
+
+impl From<Spoken> for Api {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Chat => Self::Chat,
+            Spoken::Messages => Self::Messages,
+            Spoken::Responses => Self::Responses,
+            Spoken::Completions => Self::Completions,
+        }
+    }
 }
 
 impl CountArgs {
@@ -41,14 +69,17 @@ impl CountArgs {
         let source = source.map_err(|error| source_error(&self.config, index, &error))?;
         let body = read(&self.request)
             .map_err(|error| Failed::Other(format!("{}: {error}", self.request.display())))?;
-        let prompt = Prompt::parse(&body).map_err(Failed::other)?;
+        let api = Api::from(self.api);
+        let form = PromptBody::of(api, &body).map_err(Failed::other)?;
+        let prompt = form.prompt().map_err(Failed::other)?;
         let blocks = u32::try_from(prompt.block_count()).map_err(Failed::other)?;
         let boundaries: Vec<u32> = (0..blocks).collect();
         let counts = source.count(&prompt, None, &boundaries, &|| true);
         let counts = counts.map_err(Failed::other)?;
-        let breakpoints = breakpoints(&body, model)?;
+        let breakpoints = breakpoints(api, &body, model)?;
+        let request = serde_json::from_slice(&body).map_err(Failed::other)?;
         let table = Table {
-            request: serde_json::from_slice(&body).map_err(Failed::other)?,
+            places: places(api, &request),
             model,
             counts,
             breakpoints,
@@ -87,20 +118,20 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-fn breakpoints(body: &[u8], model: &ModelConfig) -> Result<Vec<Breakpoint>, Failed> {
+fn breakpoints(api: Api, body: &[u8], model: &ModelConfig) -> Result<Vec<Breakpoint>, Failed> {
     let rules = MarkerRules {
         tiers: &model.tiers,
         default_tier: model.default_tier,
         mixed_ttl_order: MixedTtlOrder::Any,
-        implied: Implied::Nothing,
+        implied: model.auto.map_or(Implied::Nothing, Implied::EveryTurn),
     };
-    let request = scan(body).map_err(|opaque| Failed::Other(opaque.as_str().to_owned()))?;
+    let request = scan_as(api, body).map_err(|opaque| Failed::Other(opaque.as_str().to_owned()))?;
     let breakpoints = request.breakpoints(&rules);
     breakpoints.map_err(|refusal| Failed::Other(format!("the filter refuses it: {refusal:?}")))
 }
 
 struct Table<'m> {
-    request: Value,
+    places: Vec<Where>,
     model: &'m ModelConfig,
     counts: Counts,
     breakpoints: Vec<Breakpoint>,
@@ -112,9 +143,8 @@ impl Table<'_> {
             vec![["block", "where", "kind", "tokens", "prefix", "marker"].map(str::to_owned)];
         let mut before = 0;
         for (block, prefix) in (0u32..).zip(&self.counts.prefixes) {
-            let (place, kind) = prompt
-                .place(block)
-                .map_or_else(Default::default, |place| self.describe(place));
+            let place = self.places.get(block as usize);
+            let (place, kind) = place.cloned().unwrap_or_default();
             rows.push([
                 block.to_string(),
                 place,
@@ -172,36 +202,6 @@ impl Table<'_> {
             return format!("{tier}, below {floor}: not written");
         }
         tier.to_owned()
-    }
-
-    /// The path of a block and what it is.
-    fn describe(&self, place: BlockPlace) -> (String, String) {
-        let messages = self.request.get("messages");
-        let message = |at: u32| messages.and_then(|list| list.get(at as usize));
-        let role = |at: u32| {
-            let role = message(at).and_then(|message| message.get("role"));
-            role.and_then(Value::as_str).unwrap_or("no role").to_owned()
-        };
-        match place {
-            BlockPlace::Tool { tool } => (format!("tools[{tool}]"), "tool".to_owned()),
-            BlockPlace::Part { message: at, part } => {
-                let content = message(at).and_then(|message| message.get("content"));
-                let kind = content.and_then(|content| content.get(part as usize)?.get("type"));
-                let kind = kind.and_then(Value::as_str).unwrap_or("text");
-                let path = match content {
-                    Some(Value::String(_)) => format!("messages[{at}].content"),
-                    _ => format!("messages[{at}].content[{part}]"),
-                };
-                (path, format!("{} {kind}", role(at)))
-            }
-            BlockPlace::ToolCall { message: at, call } => (
-                format!("messages[{at}].tool_calls[{call}]"),
-                format!("{} tool_call", role(at)),
-            ),
-            BlockPlace::Empty { message: at } => {
-                (format!("messages[{at}]"), format!("{} empty", role(at)))
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod count;
 mod health;
 mod ledger;
+mod places;
 
 use std::fmt;
 use std::io::Write as _;

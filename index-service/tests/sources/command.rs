@@ -96,6 +96,81 @@ fn count_shows_blocks_and_tokens() {
     assert_eq!(unknown.status.code(), Some(1));
 }
 
+/// A word is a token; `<|im_start|>` and a role are two more, `<|im_end|>` is another one.
+#[test]
+fn count_takes_requests_of_every_api() {
+    let dir = TempDir::new().unwrap();
+    write(&dir.path().join("model"));
+    let yaml = "models: [{model: m, tokenizer: {dir: model}}]";
+    std::fs::write(dir.path().join("c.yaml"), yaml).unwrap();
+    let table = [
+        (
+            "messages",
+            json!({"system": "be brief", "messages": [{"role": "user", "content": [
+                {"type": "text", "text": "one two"},
+                {"type": "text", "text": "three", "cache_control": {"type": "ephemeral"}},
+            ]}]}),
+            &[
+                "    0  system                  system text       4       4",
+                "    1  messages[0].content[0]  user text         5       9",
+                "    2  messages[0].content[1]  user text         1      10  5m, below 1024: not written",
+            ][..],
+            "whole prompt: 13 tokens",
+        ),
+        (
+            "responses",
+            json!({"instructions": "be brief", "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "one two"}]},
+                {"type": "reasoning", "summary": []},
+                {"role": "assistant", "content": [{"type": "output_text", "text": "three"}]},
+                {"type": "item_reference", "id": "i"},
+                {"role": "user", "content": "four"},
+            ]}),
+            &[
+                "    0  instructions         system text                 4       4",
+                "    1  input[0].content[0]  user input_text             5       9",
+                "    2  input[1]             reasoning                   0       9",
+                "    3  input[2].content[0]  assistant output_text       4      13",
+                "    4  input[3]             item_reference              0      13",
+                "    5  input[4].content     user text                   4      17",
+            ],
+            "whole prompt: 20 tokens",
+        ),
+        (
+            "completions",
+            json!({"prompt": ["one two", "<|im_start|> three"]}),
+            &["    0  prompt  list       4       4"],
+            "whole prompt: 4 tokens",
+        ),
+    ];
+    for (api, body, rows, whole) in table {
+        std::fs::write(dir.path().join("r.json"), body.to_string()).unwrap();
+        let mut args = vec!["count", "--config", "c.yaml", "--model", "m"];
+        args.extend(["--api", api, "r.json"]);
+        let counted = run(dir.path(), &args);
+        assert_eq!(counted.status.code(), Some(0), "{api} {counted:?}");
+        let text = String::from_utf8(counted.stdout).unwrap();
+        let (shown, rest) = text.split_once("\n\n").unwrap();
+        assert_eq!(shown.lines().skip(1).collect::<Vec<_>>(), rows, "{text}");
+        assert!(rest.starts_with(whole), "{text}");
+    }
+    std::fs::write(dir.path().join("r.json"), "[]").unwrap();
+    let args = [
+        "count",
+        "--config",
+        "c.yaml",
+        "--model",
+        "m",
+        "--api",
+        "responses",
+        "r.json",
+    ];
+    let refused = run(dir.path(), &args);
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("not a request of its API"), "{stderr}");
+}
+
 #[test]
 fn count_shows_what_images_count() {
     let dir = TempDir::new().unwrap();
