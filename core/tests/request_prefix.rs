@@ -462,6 +462,8 @@ proptest! {
 #[serde(deny_unknown_fields)]
 struct Vector<'a> {
     name: String,
+    #[serde(default)]
+    api: Api,
     params: Vec<String>,
     #[serde(borrow)]
     request: &'a serde_json::value::RawValue,
@@ -474,7 +476,7 @@ fn vectors() {
     let vectors: Vec<Vector<'_>> = serde_json::from_str(file).unwrap();
     assert!(vectors.len() > 10);
     for vector in vectors {
-        let request = scan(vector.request.get().as_bytes()).unwrap();
+        let request = scan_as(vector.api, vector.request.get().as_bytes()).unwrap();
         assert_eq!(
             request.prefix_hashes(&vector.params, u32::MAX),
             vector.hashes,
