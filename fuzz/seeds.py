@@ -100,6 +100,7 @@ def main():
     requests.update({f"shape-{i:02}": body for i, body in enumerate(REQUESTS)})
     for i, (name, body) in enumerate(requests.items()):
         write("scanner", name, body)
+        write("apis", name, body + tail([i % 3]))
         write("splice", name, body + tail([i % 8]))
         write("prefix", name, body + tail((i * 37 + k * 11) % 255 for k in range(34)))
 
