@@ -26,11 +26,14 @@ test *ARGS: build _trap _envoy _nextest
     @test $# -gt 0 || cargo test --locked --quiet --doc --package prompt-cache-core
     cargo nextest run --locked --workspace --exclude prompt-cache-filter "$@"
 
-# The official OpenAI and Anthropic clients (pinned, from PyPI) against a running stack
-test-sdk: build _envoy
-    @./just --ensure openai anthropic
-    PYTHONPATH=.tools/openai-${OPENAI_VERSION} python3 tests/sdk/openai_chat.py dist/stack
-    PYTHONPATH=.tools/anthropic-${ANTHROPIC_VERSION} python3 tests/sdk/anthropic_messages.py dist/stack
+# Pinned clients (Python and Node) × APIs × features against a running stack, as docs/clients.md shows it (UPDATE_DOCS=1 writes that); or only the rows NAMEd
+[positional-arguments]
+test-clients *NAME: build _envoy
+    @./just --ensure clients
+    @exec python3 tests/clients/run.py .tools/clients dist/stack "$@"
+
+# The official OpenAI and Anthropic clients among them
+test-sdk: (test-clients "openai (Python), chat" "anthropic (Python)")
 
 # The status page in a headless Chromium, which apt installs where it may; PAGE_SHOTS=FOLDER leaves screenshots
 test-page: build
