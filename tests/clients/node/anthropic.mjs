@@ -38,7 +38,8 @@ class Messages extends Adapter {
       total: usage.input_tokens + usage.cache_read_input_tokens + written,
       read: usage.cache_read_input_tokens,
       written,
-      written_1h: usage.cache_creation.ephemeral_1h_input_tokens,
+      // A stream has it in its first event alone, which waits for nothing.
+      written_1h: usage.cache_creation?.ephemeral_1h_input_tokens ?? null,
       output: usage.output_tokens,
     };
     return outcome(text, numbers, {

@@ -43,9 +43,12 @@ class Messages(serve.Adapter):
 
     def whole(self, message):
         usage = message.usage
+        written = usage.cache_creation_input_tokens
+        # A stream has it in its first event alone, which waits for nothing.
         tiers = usage.cache_creation
-        written = tiers.ephemeral_5m_input_tokens + tiers.ephemeral_1h_input_tokens
-        assert written == usage.cache_creation_input_tokens, usage
+        if tiers:
+            by_tier = tiers.ephemeral_5m_input_tokens + tiers.ephemeral_1h_input_tokens
+            assert written == by_tier, usage
         calls = [block for block in message.content if block.type == "tool_use"]
         parsed = getattr(message, "parsed_output", None)
         return serve.outcome(
@@ -55,7 +58,7 @@ class Messages(serve.Adapter):
                 "total": usage.input_tokens + usage.cache_read_input_tokens + written,
                 "read": usage.cache_read_input_tokens,
                 "written": written,
-                "written_1h": tiers.ephemeral_1h_input_tokens,
+                "written_1h": tiers and tiers.ephemeral_1h_input_tokens,
                 "output": usage.output_tokens,
             },
             call=calls and {"name": calls[0].name, "arguments": calls[0].input},
