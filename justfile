@@ -67,6 +67,19 @@ e2e-docker *ARGS: build _trap _envoy _nextest
 test-crash: _nextest
     CRASH_ROUNDS=200 cargo nextest run --locked --workspace --exclude prompt-cache-filter -E 'test(survives_kill_9_under_load)' --no-capture
 
+# The whole system while everything around it fails: MINUTES SEED [embedded|postgres|redis] (see docs/reliability.md)
+chaos MINUTES SEED *MORE: build _envoy
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/chaos") }} chaos
+    @tests/chaos/run dist/chaos {{ MINUTES }} {{ SEED }} {{ MORE }}
+
+# Lies, one after the other, that the checker of `chaos` must find out
+chaos-plants *LIES="read-more other-tenant flip-byte unearned expired long-hold failed": build _envoy
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/chaos") }} chaos
+    @for lie in {{ LIES }}; do \
+        tests/chaos/run dist/chaos 0.75 3 embedded --plant $lie >dist/chaos-plant.log 2>&1 || { cat dist/chaos-plant.log; echo "chaos: $lie was not found out" >&2; exit 1; }; \
+        echo "$lie: found out, $(tail -n 1 dist/chaos-plant.log | tr -s ' ')"; \
+    done
+
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
     @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
@@ -152,6 +165,11 @@ ci: lint audit _fuzz test-clients test-page test-oracle test-stores _deploy test
 [private]
 _fuzz:
     @FUZZ_FRESH=1 FUZZ_WITHOUT_CXX=0 fuzz/run 5
+
+# For CI: CHAOS_MINUTES (10) with a new seed each time, which is printed; CHAOS_SEED repeats one
+[private]
+_chaos:
+    @seed=${CHAOS_SEED:-$(date +%s)}; echo "chaos: seed $seed"; {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} chaos "${CHAOS_MINUTES:-10}" "$seed"
 
 # The filter whose VM traps on demand and tells its size, in a file of its own: it never ships
 [private]

@@ -4,6 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use prompt_cache_core::wire::{
@@ -13,6 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
+    time::sleep,
 };
 
 use crate::http::{Connection, Headers, Request, encode_head};
@@ -74,6 +76,21 @@ pub enum Fault {
     Hang,
     /// Passes it on once the gate opens.
     Hold(Gate),
+    /// Passes it on after a while.
+    Delay(Duration),
+    /// Answers with these bytes, HTTP or not, then closes.
+    Raw(Vec<u8>),
+    /// Passes it on; of the answer only so many bytes return, head included, then it closes.
+    Cut(usize),
+}
+
+/// Changes what passes through, for tests of those who watch.
+#[derive(Clone, Copy, Debug)]
+pub struct Tamper {
+    /// Changes a call on its way to the service.
+    pub request: fn(&mut Request),
+    /// Changes the body of the answer to a call of this path.
+    pub answer: fn(&str, &mut Vec<u8>),
 }
 
 /// Holds calls back until the test opens it.
@@ -113,6 +130,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     faults: [Fault; Route::ALL.len()],
+    tamper: Option<Tamper>,
+    forgets: bool,
     seen: Vec<Request>,
     connections: Vec<JoinHandle<()>>,
 }
@@ -126,11 +145,16 @@ impl Shared {
 impl Faults {
     /// Starts passing calls on to `service`.
     pub async fn start(service: SocketAddr) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), service).await
+    }
+
+    /// The same on an address of the caller's choice.
+    pub async fn start_at(address: SocketAddr, service: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             service,
             state: Mutex::default(),
         });
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        let listener = bind(address).await;
         let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
         let accept = tokio::spawn(accept(listener, shared.clone()));
         Self {
@@ -148,6 +172,16 @@ impl Faults {
     /// From now on, calls of `route` meet `fault`.
     pub fn set(&self, route: Route, fault: Fault) {
         self.shared.state().faults[route as usize] = fault;
+    }
+
+    /// From now on, every call and answer that is passed on is changed.
+    pub fn tamper(&self, tamper: Tamper) {
+        self.shared.state().tamper = Some(tamper);
+    }
+
+    /// From now on, calls are not kept for [`Faults::seen`]: for runs of hours.
+    pub fn forget(&self) {
+        self.shared.state().forgets = true;
     }
 
     /// Holds calls of `route` until the gate is opened.
@@ -200,7 +234,9 @@ async fn bind(address: SocketAddr) -> TcpListener {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let connection = tokio::spawn(converse(Connection::new(stream), shared.clone()));
-        shared.state().connections.push(connection);
+        let mut state = shared.state();
+        state.connections.retain(|other| !other.is_finished());
+        state.connections.push(connection);
     }
 }
 
@@ -216,21 +252,38 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
             headers: head.headers,
             body,
         };
-        let fault = {
+        let (fault, tamper) = {
             let mut state = shared.state();
-            state.seen.push(request.clone());
+            if !state.forgets {
+                state.seen.push(request.clone());
+            }
             let routes = Route::ALL.into_iter().filter(|route| route.takes(&request));
             // The last that has one: that of `Text` before that of `Classify`.
-            routes
+            let fault = routes
                 .map(|route| state.faults[route as usize].clone())
                 .rfind(|fault| !matches!(fault, Fault::None))
-                .unwrap_or_default()
+                .unwrap_or_default();
+            (fault, state.tamper)
         };
         let answer = match fault {
-            Fault::None => pass_on(&request, shared.service).await,
+            Fault::None => pass_on(request, shared.service, tamper).await,
             Fault::Hold(gate) => {
                 gate.passed().await;
-                pass_on(&request, shared.service).await
+                pass_on(request, shared.service, tamper).await
+            }
+            Fault::Delay(time) => {
+                sleep(time).await;
+                pass_on(request, shared.service, tamper).await
+            }
+            Fault::Raw(bytes) => {
+                let _ = filter.write(&bytes).await;
+                None
+            }
+            Fault::Cut(bytes) => {
+                if let Some(answer) = pass_on(request, shared.service, tamper).await {
+                    let _ = filter.write(&answer[..bytes.min(answer.len())]).await;
+                }
+                None
             }
             Fault::Answer(status, body) => {
                 let length = body.len().to_string();
@@ -255,9 +308,15 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
     }
 }
 
-async fn pass_on(request: &Request, service: SocketAddr) -> Option<Vec<u8>> {
+async fn pass_on(
+    mut request: Request,
+    service: SocketAddr,
+    tamper: Option<Tamper>,
+) -> Option<Vec<u8>> {
     let mut connection = Connection::new(TcpStream::connect(service).await.ok()?);
-    let mut request = request.clone();
+    if let Some(tamper) = tamper {
+        (tamper.request)(&mut request);
+    }
     // The body has lost its own framing on the way here.
     request
         .headers
@@ -268,7 +327,10 @@ async fn pass_on(request: &Request, service: SocketAddr) -> Option<Vec<u8>> {
         .await
         .ok()?;
     let mut head = connection.read_head().await.ok()??;
-    let body = connection.read_body().await.ok()?;
+    let mut body = connection.read_body().await.ok()?;
+    if let Some(tamper) = tamper {
+        (tamper.answer)(&request.target, &mut body);
+    }
     head.headers.0.retain(|(name, _)| {
         !["transfer-encoding", "content-length", "connection"]
             .iter()

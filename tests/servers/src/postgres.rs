@@ -159,6 +159,13 @@ impl Postgres {
         self.process = None;
     }
 
+    /// Stops (`true`) or continues everything that it runs.
+    pub fn pause(&self, stop: bool) {
+        if let Some(process) = &self.process {
+            process.signal_all(if stop { "STOP" } else { "CONT" });
+        }
+    }
+
     /// Starts it again on the same port with the same data.
     pub fn start_again(&mut self) {
         until("PostgreSQL", || self.try_start());

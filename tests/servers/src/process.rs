@@ -52,17 +52,32 @@ impl Process {
     /// # Panics
     /// When `prlimit` is not installed, or not allowed.
     pub fn limit_files(&self, user: Option<&User>, bytes: &str) {
-        let own = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
-        let children = children.unwrap_or_else(|error| panic!("{error}"));
-        let all = std::iter::once(own.to_string()).chain(children.split(' ').map(str::to_owned));
-        for pid in all.filter(|pid| !pid.is_empty()) {
+        for pid in self.family() {
             // A child may have ended by itself.
             let _ = command(user, Path::new("prlimit"))
                 .args(["--pid", &pid, &format!("--fsize={bytes}:")])
                 .status()
                 .unwrap_or_else(|error| panic!("prlimit: {error}"));
         }
+    }
+
+    /// Its number and those of its children.
+    fn family(&self) -> Vec<String> {
+        let own = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let children = children.unwrap_or_else(|error| panic!("{error}"));
+        let all = std::iter::once(own.to_string()).chain(children.split(' ').map(str::to_owned));
+        all.filter(|pid| !pid.is_empty()).collect()
+    }
+
+    /// [`Process::signal`] for it and its children.
+    pub fn signal_all(&self, name: &str) {
+        // A child may have ended by itself.
+        let _ = Command::new("kill")
+            .arg(format!("-{name}"))
+            .args(self.family())
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Sends a signal by its name (`STOP`, `CONT`, `TERM`, …).

@@ -113,6 +113,13 @@ impl Redis {
         self.process = None;
     }
 
+    /// Stops (`true`) or continues everything that it runs.
+    pub fn pause(&self, stop: bool) {
+        if let Some(process) = &self.process {
+            process.signal_all(if stop { "STOP" } else { "CONT" });
+        }
+    }
+
     /// Starts it again on the same port with the same data.
     pub fn start_again(&mut self) {
         until("Redis", || self.try_start());

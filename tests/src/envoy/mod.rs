@@ -45,8 +45,19 @@ impl Envoy {
         folder: &Path,
         output: Output<'_>,
     ) -> Result<Self, String> {
-        layout.require(&[layout.envoy(), config.filter.clone()])?;
         let rendered = config.render(&layout.standalone())?;
+        Self::start_rendered(layout, config, &rendered, folder, output).await
+    }
+
+    /// The same with a configuration that the caller has rendered, from `config`, and changed.
+    pub async fn start_rendered(
+        layout: &Layout,
+        config: &Config,
+        rendered: &str,
+        folder: &Path,
+        output: Output<'_>,
+    ) -> Result<Self, String> {
+        layout.require(&[layout.envoy(), config.filter.clone()])?;
         let config_path = folder.join("envoy.json");
         std::fs::write(&config_path, rendered).map_err(|e| format!("envoy config: {e}"))?;
         let admin_path = folder.join("envoy-admin-address");
