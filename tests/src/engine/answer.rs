@@ -82,6 +82,7 @@ pub fn events(model: &Value, text: &str, tokens: Tokens) -> Vec<String> {
     ]
 }
 
+/// As vLLM, which names no cached tokens where there were none.
 fn usage(shape: Shape, tokens: Tokens) -> Value {
     let Tokens {
         prompt,
@@ -89,15 +90,16 @@ fn usage(shape: Shape, tokens: Tokens) -> Value {
         answer,
     } = tokens;
     let total = prompt + answer;
+    let some = |value: Value| if cached > 0 { value } else { Value::Null };
     match shape {
         Shape::Chat | Shape::Completions => json!({
             "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": some(json!({"cached_tokens": cached})),
         }),
         // This API's numbers are disjoint.
         Shape::Messages => json!({
             "input_tokens": prompt - cached, "output_tokens": answer,
-            "cache_read_input_tokens": cached, "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": some(json!(cached)), "cache_creation_input_tokens": null,
         }),
         Shape::Responses => json!({
             "input_tokens": prompt, "output_tokens": answer, "total_tokens": total,

@@ -12,7 +12,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{Barrier, oneshot},
+    task::{JoinHandle, JoinSet},
+};
 
 pub use answer::Tokens;
 pub use cache::{BLOCK_TOKENS, KvCache};
@@ -27,6 +30,7 @@ use crate::{
 pub struct Engine {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    together: Arc<Barrier>,
     running: Option<Running>,
 }
 
@@ -48,21 +52,26 @@ pub struct Served {
 struct State {
     cache: KvCache,
     tokenizer: Tokenizer,
+    arrived: usize,
     served: Vec<Served>,
 }
 
 impl Engine {
-    /// Starts one with room for `blocks_max` blocks of [`BLOCK_TOKENS`] tokens.
-    pub async fn start(blocks_max: usize) -> Self {
+    /// Starts one with room for `blocks_max` blocks of [`BLOCK_TOKENS`] tokens. It answers a request
+    /// once as many are under way as `together` waits for, on all engines that share it: how a test
+    /// has a load of its choice.
+    pub async fn start(blocks_max: usize, together: Arc<Barrier>) -> Self {
         let upstream = Upstream::start().await;
         let state = Arc::new(Mutex::new(State {
             cache: KvCache::new(blocks_max),
             tokenizer: Tokenizer::default(),
+            arrived: 0,
             served: vec![],
         }));
         Self {
             address: upstream.address(),
-            running: Some(Running::start(upstream, &state)),
+            running: Some(Running::start(upstream, &together, &state)),
+            together,
             state,
         }
     }
@@ -70,6 +79,11 @@ impl Engine {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many requests have arrived, answered or not.
+    pub fn arrived(&self) -> usize {
+        lock(&self.state).arrived
     }
 
     /// What it has answered.
@@ -99,14 +113,15 @@ impl Engine {
     pub async fn restart(&mut self, blocks_max: usize) {
         let upstream = Upstream::start_at(self.address).await;
         lock(&self.state).cache = KvCache::new(blocks_max);
-        self.running = Some(Running::start(upstream, &self.state));
+        self.running = Some(Running::start(upstream, &self.together, &self.state));
     }
 }
 
 impl Running {
-    fn start(upstream: Upstream, state: &Arc<Mutex<State>>) -> Self {
+    fn start(upstream: Upstream, together: &Arc<Barrier>, state: &Arc<Mutex<State>>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(upstream, stopped, Arc::clone(state)));
+        let (together, state) = (Arc::clone(together), Arc::clone(state));
+        let task = tokio::spawn(serve(upstream, stopped, together, state));
         Self { stop, task }
     }
 }
@@ -125,24 +140,30 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves until `stopped` ends; a request that is being answered is answered.
+/// Serves until `stopped` ends; what is not answered then never is.
 async fn serve(
     mut upstream: Upstream,
     mut stopped: oneshot::Receiver<()>,
+    together: Arc<Barrier>,
     state: Arc<Mutex<State>>,
 ) {
+    let mut calls = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => return upstream.close().await,
+            Some(_) = calls.join_next() => {}
             call = upstream.wait() => match call {
-                Some(call) => answer_one(call, &state).await,
+                Some(call) => {
+                    let (together, state) = (Arc::clone(&together), Arc::clone(&state));
+                    calls.spawn(async move { answer_one(call, &together, &state).await });
+                }
                 None => return,
             },
         }
     }
 }
 
-async fn answer_one(call: Call, state: &Mutex<State>) {
+async fn answer_one(call: Call, together: &Barrier, state: &Mutex<State>) {
     let Some(shape) = Shape::of(&call.request.target) else {
         // Its health, or what no engine knows.
         let found = call.request.target == "/health";
@@ -155,12 +176,15 @@ async fn answer_one(call: Call, state: &Mutex<State>) {
             .json(400, r#"{"error":{"message":"the body is not JSON"}}"#)
             .await;
     };
+    lock(state).arrived += 1;
+    together.wait().await;
     let (text, tokens) = {
         let mut state = lock(state);
         let State {
             cache,
             tokenizer,
             served,
+            ..
         } = &mut *state;
         let prompt = tokenizer.prompt(shape, &request);
         let text = answer::text(digest(&prompt));

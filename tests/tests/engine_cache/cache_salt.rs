@@ -20,7 +20,7 @@ struct Case {
 }
 
 /// Those that the filter handles.
-const CASES: [Case; 2] = [
+const CASES: [Case; 4] = [
     Case {
         target: CHAT,
         body: |prefix| {
@@ -36,6 +36,21 @@ const CASES: [Case; 2] = [
                 {"role": "user", "content": "And now?"},
             ]})
         },
+    },
+    Case {
+        target: "/v1/responses",
+        body: |prefix| {
+            let part = json!({
+                "type": "input_text", "text": prefix, "prompt_cache_breakpoint": {"mode": "explicit"},
+            });
+            json!({"model": "demo", "input": [
+                {"role": "system", "content": [part]}, {"role": "user", "content": "And now?"},
+            ]})
+        },
+    },
+    Case {
+        target: "/v1/completions",
+        body: |prefix| json!({"model": "demo", "prompt": prefix, "cache_control": {"type": "ephemeral"}}),
     },
 ];
 
@@ -78,7 +93,10 @@ async fn a_tenant_has_one_salt_everywhere_and_no_other_has_it() {
                 }
             }
             // Unmarked requests are cached by the engine as well.
-            let body = json!({"model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]});
+            let body = json!({
+                "model": "demo", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}],
+                "input": "?", "prompt": "?",
+            });
             salts.push((
                 "alice",
                 salt(&mut world, &request(case, "alice", &body)).await,
@@ -134,11 +152,14 @@ async fn a_clients_own_salt_is_replaced() {
         let body = (case.body)(&long_prefix("own"));
         let ours = salt(&mut world, &request(case, "bob", &body)).await;
         let text = body.to_string();
-        let with = |member: &str| {
-            let members = text.strip_prefix('{').unwrap();
+        let members = text
+            .strip_prefix('{')
+            .and_then(|t| t.strip_suffix('}'))
+            .unwrap();
+        let with = |own: &str| {
             [
-                format!("{{{member},{members}"),
-                text.replace("}]}", &format!("}}],{member}}}")),
+                format!("{{{own},{members}}}"),
+                format!("{{{members}, {own} }}"),
             ]
         };
         for member in [

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use prompt_cache_e2e::{
     deadline::{PATIENCE, poll},
-    world::{World, chat, long_prefix, marked},
+    world::{chat, long_prefix, marked},
 };
 use serde_json::json;
 
-use crate::fleet::{Balancing, Fleet, HEADER, Setup};
+use crate::fleet::{Balancing, Fleet, HEADER, Setup, UPSTREAM};
 
 const PREFIXES: usize = 16;
 const RETRIES: &str = "envoy_cluster_upstream_rq_retry";
-const UPSTREAM: [(&str, &str); 1] = [("envoy_cluster_name", "upstream")];
 
 /// Sends each prefix once; the engine of each, by the filter's header, and their cached tokens.
 async fn round(fleet: &Fleet) -> (BTreeMap<String, usize>, usize) {
@@ -34,16 +33,7 @@ async fn round(fleet: &Fleet) -> (BTreeMap<String, usize>, usize) {
     (engines, cached)
 }
 
-async fn await_healthy(world: &World, count: u64) {
-    let healthy = poll(PATIENCE, async || {
-        let stats = world.envoy.stats().await?;
-        (stats.counter("envoy_cluster_membership_healthy", &UPSTREAM) == count).then_some(())
-    });
-    healthy.await.expect("Envoy notices");
-}
-
-/// The engine of each prefix once nobody asks a dead one any more: the worker learns of a new ring
-/// after the gauge shows it.
+/// The engine of each prefix once nobody asks a dead one any more.
 async fn settled(fleet: &Fleet) -> BTreeMap<String, usize> {
     let settled = poll(PATIENCE, async || {
         let before = fleet.world.stats().await.counter(RETRIES, &UPSTREAM);
@@ -69,7 +59,6 @@ async fn only_a_dead_engines_prefixes_move(balancing: Balancing, survivors_moved
         ..Setup::default()
     })
     .await;
-    await_healthy(&fleet.world, 4).await;
     let (home, _) = round(&fleet).await;
     let (again, all_cached) = round(&fleet).await;
     assert_eq!(again, home);
@@ -95,7 +84,7 @@ async fn only_a_dead_engines_prefixes_move(balancing: Balancing, survivors_moved
     );
     fleet.world.await_counter(RETRIES, &UPSTREAM, 1).await;
 
-    await_healthy(&fleet.world, 3).await;
+    fleet.await_healthy(3).await;
     let settled = settled(&fleet).await;
     let (again, cached) = round(&fleet).await;
     assert_eq!((&again, cached), (&settled, all_cached));
@@ -108,7 +97,7 @@ async fn only_a_dead_engines_prefixes_move(balancing: Balancing, survivors_moved
     assert!(survivors_moved <= survivors_moved_max);
 
     fleet.engines[victim].restart(blocks_max).await;
-    await_healthy(&fleet.world, 4).await;
+    fleet.await_healthy(4).await;
     let back = poll(PATIENCE, async || {
         let (engines, _) = round(&fleet).await;
         (engines == home).then_some(())

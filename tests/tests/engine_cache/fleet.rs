@@ -1,14 +1,23 @@
 //! `envoy/ring-hash.yaml` with four engines behind it.
 
+use std::sync::Arc;
+
 use prompt_cache_e2e::{
+    client::Response,
+    deadline::{PATIENCE, poll},
     engine::{Engine, Served, Tokens},
+    http::Request,
     layout::Layout,
     world::{Options, World},
 };
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 /// The header that the shipped configuration hashes.
 pub const HEADER: &str = "x-prompt-cache-prefix";
+
+/// Labels of the engines' stats.
+pub const UPSTREAM: [(&str, &str); 1] = [("envoy_cluster_name", "upstream")];
 
 /// Ports of the engines, in the configuration.
 const PORTS: [&str; 4] = [
@@ -35,6 +44,8 @@ pub struct Setup {
     /// Blocks that each engine has room for.
     pub blocks_max: usize,
     pub concurrency: Option<u32>,
+    /// Requests that must be under way for one to be answered.
+    pub at_once: usize,
     /// Members of the plugin's configuration.
     pub plugin: Value,
     /// Members of Envoy's configuration.
@@ -47,6 +58,7 @@ impl Default for Setup {
             balancing: Balancing::Ring,
             blocks_max: 100_000,
             concurrency: None,
+            at_once: 1,
             plugin: json!({}),
             members: vec![],
         }
@@ -64,22 +76,24 @@ impl Fleet {
         let shipped = Layout::of_tests().envoy_configs().join("ring-hash.yaml");
         let mut base: Value =
             serde_saphyr::from_str(&std::fs::read_to_string(shipped).unwrap()).unwrap();
+        // Workers learn of an engine's health when the gauges do, not within a second.
+        let cluster = &mut base["static_resources"]["clusters"][0];
+        cluster["common_lb_config"] = json!({"update_merge_window": "0s"});
         let other = match setup.balancing {
             Balancing::Ring => None,
             Balancing::Maglev => Some("MAGLEV"),
             Balancing::RoundRobin => Some("ROUND_ROBIN"),
         };
         if let Some(policy) = other {
-            let cluster = base["static_resources"]["clusters"][0]
-                .as_object_mut()
-                .unwrap();
+            let cluster = cluster.as_object_mut().unwrap();
             cluster.remove("ring_hash_lb_config").unwrap();
             cluster["lb_policy"] = json!(policy);
         }
+        let together = Arc::new(Barrier::new(setup.at_once));
         let mut engines = vec![];
         let mut members = setup.members;
         for port in PORTS {
-            let engine = Engine::start(setup.blocks_max).await;
+            let engine = Engine::start(setup.blocks_max, Arc::clone(&together)).await;
             members.push((port, json!(engine.address().port())));
             engines.push(engine);
         }
@@ -91,7 +105,39 @@ impl Fleet {
             ..Options::default()
         })
         .await;
-        Self { world, engines }
+        let fleet = Self { world, engines };
+        fleet.await_healthy(PORTS.len()).await;
+        fleet
+    }
+
+    /// Waits until Envoy takes so many engines for healthy.
+    pub async fn await_healthy(&self, count: usize) {
+        let healthy = poll(PATIENCE, async || {
+            let stats = self.world.envoy.stats().await?;
+            let healthy = stats.counter("envoy_cluster_membership_healthy", &UPSTREAM);
+            (healthy == count as u64).then_some(())
+        });
+        healthy.await.expect("Envoy notices");
+    }
+
+    /// Sends them one after the other, each once the ones before have arrived, and waits for all
+    /// answers.
+    pub async fn send_all(&self, requests: &[&Request]) -> Vec<Response> {
+        let arrived = || self.engines.iter().map(Engine::arrived).sum::<usize>();
+        let mut sent = vec![];
+        for request in requests {
+            let before = arrived();
+            sent.push(self.world.client.send(request).await);
+            if sent.len() < requests.len() {
+                let next = poll(PATIENCE, async || (arrived() > before).then_some(()));
+                next.await.expect("the request arrives at an engine");
+            }
+        }
+        let mut responses = vec![];
+        for sent in sent {
+            responses.push(sent.finish().await);
+        }
+        responses
     }
 
     /// The tokens of all that the engines have answered, as their usage said.

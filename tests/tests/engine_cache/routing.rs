@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prompt_cache_e2e::{
     http::Request,
-    world::{Options, World, chat, completion, long_prefix, marked},
+    world::{CHAT, Options, World, chat, completion, long_prefix, marked},
 };
 use serde_json::{Value, json};
 
@@ -110,4 +110,40 @@ async fn the_header_is_the_first_breakpoints_prefix() {
         )
         .await;
     assert_ne!(values(&seen), [hash]);
+}
+
+/// What a client says itself would let it choose its engine.
+#[tokio::test]
+async fn a_clients_own_header_never_arrives() {
+    let mut world = World::with(Options {
+        plugin: json!({"prefix_hash_header": HEADER}),
+        ..Options::default()
+    })
+    .await;
+    let mut inactive = marked(&long_prefix("inactive"));
+    inactive["model"] = json!("somebody-else's");
+    let requests = [
+        ("unmarked", chat("a", &unmarked(1))),
+        ("inactive model", chat("a", &inactive)),
+        (
+            "no principal",
+            Request::post(CHAT, marked(&long_prefix("free")).to_string()),
+        ),
+        (
+            "no JSON",
+            Request::post(CHAT, "{").header("authorization", "Bearer a"),
+        ),
+        (
+            "another path",
+            Request::post("/v1/embeddings", "{}").header("authorization", "Bearer a"),
+        ),
+        ("another method", Request::get("/v1/models")),
+    ];
+    for (what, request) in requests {
+        let request = request
+            .header(HEADER, "mine")
+            .header("X-Prompt-Cache-Prefix", "mine too");
+        let (_, seen) = world.exchange(&request, &json!({})).await;
+        assert!(values(&seen).is_empty(), "{what}: {:?}", seen.headers);
+    }
 }

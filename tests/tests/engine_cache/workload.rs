@@ -3,6 +3,7 @@
 
 use prompt_cache_e2e::{
     engine::{KvCache, Shape, Tokenizer},
+    http::Request,
     world::{Cached, cache_of, chat},
 };
 use serde_json::{Value, json};
@@ -71,45 +72,44 @@ impl Workload {
         }
     }
 
-    /// All turns.
-    pub async fn run(&mut self, fleet: &Fleet) {
+    /// All turns, so many conversations at once.
+    pub async fn run(&mut self, fleet: &Fleet, at_once: usize) {
         for turn in 0..self.size.turns {
-            self.turn(fleet, turn).await;
+            let mut order: Vec<usize> = (0..self.conversations.len()).collect();
+            self.random.shuffle(&mut order);
+            for together in order.chunks(at_once) {
+                self.turn(fleet, turn, together).await;
+            }
+            // What was written in this turn can be read in the next.
+            fleet.world.await_commits(self.sums.writes).await;
         }
     }
 
-    /// One turn of each conversation, in a random order.
-    pub async fn turn(&mut self, fleet: &Fleet, turn: usize) {
-        let mut order: Vec<usize> = (0..self.conversations.len()).collect();
-        self.random.shuffle(&mut order);
-        for n in order {
+    /// One turn of these conversations, at once.
+    async fn turn(&mut self, fleet: &Fleet, turn: usize, conversations: &[usize]) {
+        let mut asked = vec![];
+        for n in conversations {
             let question = text(&mut self.random, &format!("question {turn}"), 8);
-            let conversation = &mut self.conversations[n];
-            let message = |marked: bool| {
-                let mut part = json!({"type": "text", "text": question});
-                if marked {
-                    part["cache_control"] = json!({"type": "ephemeral"});
-                }
-                json!({"role": "user", "content": [part]})
-            };
-            let mut messages = conversation.messages.clone();
-            messages.push(message(true));
-            let body = json!({"model": "demo", "messages": messages});
-            let response = fleet
-                .world
-                .client
-                .call(&chat(&conversation.key, &body))
-                .await;
-            assert_eq!(response.status, 200, "{}", response.text());
-            let answer = response.json()["choices"][0]["message"]["content"].clone();
-            conversation.messages.push(message(false));
+            let part = json!({"type": "text", "text": question});
+            let conversation = &mut self.conversations[*n];
             conversation
                 .messages
-                .push(json!({"role": "assistant", "content": answer}));
-            self.add(&body, answer.as_str().unwrap(), cache_of(&response.usage()));
+                .push(json!({"role": "user", "content": [part]}));
+            let mut messages = conversation.messages.clone();
+            let last = messages.last_mut().unwrap();
+            last["content"][0]["cache_control"] = json!({"type": "ephemeral"});
+            let body = json!({"model": "demo", "messages": messages});
+            asked.push((*n, chat(&conversation.key, &body), body));
         }
-        // What was written in this turn can be read in the next.
-        fleet.world.await_commits(self.sums.writes).await;
+        let requests: Vec<&Request> = asked.iter().map(|(_, request, _)| request).collect();
+        let responses = fleet.send_all(&requests).await;
+        for ((n, _, body), response) in asked.iter().zip(responses) {
+            assert_eq!(response.status, 200, "{}", response.text());
+            let answer = response.json()["choices"][0]["message"]["content"].clone();
+            let messages = &mut self.conversations[*n].messages;
+            messages.push(json!({"role": "assistant", "content": answer}));
+            self.add(body, answer.as_str().unwrap(), cache_of(&response.usage()));
+        }
     }
 
     fn add(&mut self, body: &Value, answer: &str, reported: Cached) {

@@ -12,7 +12,7 @@ use wasmparser::{Parser, Payload};
 use crate::{mesh, yaml};
 
 /// The ABI's name for each host call that `src/host.rs` makes.
-const HOST_CALLS: [(&str, &str); 17] = [
+const HOST_CALLS: [(&str, &str); 18] = [
     ("define_metric", "proxy_define_metric"),
     ("dispatch_http_call", "proxy_http_call"),
     ("get_buffer", "proxy_get_buffer_bytes"),
@@ -26,6 +26,7 @@ const HOST_CALLS: [(&str, &str); 17] = [
     ("send_http_response", "proxy_send_local_response"),
     ("set_buffer", "proxy_set_buffer_bytes"),
     ("set_map_value", "proxy_replace_header_map_value"),
+    ("set_map_value_bytes", "proxy_replace_header_map_value"),
     ("set_property", "proxy_set_property"),
     ("set_tick_period", "proxy_set_tick_period_milliseconds"),
     // Not in host.rs: the SDK's logger, and its way to the root context when a callout answers.
