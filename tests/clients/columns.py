@@ -184,8 +184,9 @@ def refusal(cell):
 
 def usage(cell):
     """The client's own fields, by tier where it has them, and a total that caching does not change."""
-    first = cell.written(ttl="1h")
-    second = cell.read(first, ttl="1h")
+    ttl = cell.row.prompt.dialect.long_ttl
+    first = cell.written(ttl=ttl)
+    second = cell.read(first, ttl=ttl)
     assert first["usage"]["total"] == second["usage"]["total"], (first, second)
     if "written_1h" in first["usage"]:
         assert first["usage"]["written_1h"] == first["usage"]["written"], first

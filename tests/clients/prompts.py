@@ -19,6 +19,8 @@ class CacheControl:
 
     name = "`cache_control`"
     ttl_of = "cache_control"
+    # What asks for the 1h tier.
+    long_ttl = "1h"
     marks_tools = True
 
     def mark(self, part, ttl):
@@ -35,6 +37,8 @@ class Breakpoints:
 
     name = "`prompt_cache_breakpoint`"
     ttl_of = "prompt_cache_options"
+    # At least that long; the clients' types know no 1h.
+    long_ttl = "30m"
     marks_tools = False
 
     def mark(self, part, ttl):
