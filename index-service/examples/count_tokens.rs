@@ -3,10 +3,10 @@
 //! `count_tokens builtin ENCODING` or `count_tokens json TOKENIZER_JSON [TOKENIZER_CONFIG_JSON]`: a
 //! line is `{"text": …, "ends": [byte offsets]}`, its answer the counts at these offsets.
 //!
-//! `count_tokens chat DIR` with a model's files: a line is `{"request": …, "blocks": [indices]}`,
-//! its answer `{"text": the prompt, "tokens": its count, "prefixes": [counts], "ends": [bytes],
-//! "moved": [texts]}`; `null` for a text that the template refuses. A prefix has an end if it is
-//! leading text of the prompt, else its own text.
+//! `count_tokens model DIR` with a model's files: a line is `{"api": …, "request": …, "blocks":
+//! [indices]}`, its answer `{"text": the prompt, "tokens": its count, "prefixes": [counts], "ends":
+//! [bytes], "moved": [texts]}`; `null` for a text that the template refuses. A prefix has an end if
+//! it is leading text of the prompt, else its own text. Without a template the counts are all.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -18,10 +18,11 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use prompt_cache_core::api::Api;
 use prompt_cache_index::tokens::source::{FilesConfig, Loader, Place, SourceConfig};
 use prompt_cache_index::tokens::template::{ChatTemplate, Conversation, prefix};
 use prompt_cache_index::tokens::tokenizer::{Builtin, HuggingFace, Tokenizer};
-use prompt_cache_index::tokens::{Encoding, ImageTokens, Prompt, TokenSource};
+use prompt_cache_index::tokens::{Encoding, ImageTokens, PromptBody, TokenSource};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -32,7 +33,8 @@ struct Line {
 }
 
 #[derive(Deserialize)]
-struct ChatLine {
+struct ModelLine {
+    api: Api,
     request: Value,
     blocks: Vec<u32>,
 }
@@ -52,13 +54,13 @@ fn tokenizer(arguments: &[&str]) -> Box<dyn Tokenizer> {
     }
 }
 
-/// A model: what counts its tokens, and its template for the text itself.
-struct Chat {
+/// A model: what counts its tokens, and its template, if it has one, for the text itself.
+struct Model {
     source: Arc<dyn TokenSource>,
-    template: ChatTemplate,
+    template: Option<ChatTemplate>,
 }
 
-impl Chat {
+impl Model {
     fn load(dir: &Path) -> Self {
         let config = SourceConfig::Files(Box::new(FilesConfig {
             place: Place::Dir(dir.to_owned()),
@@ -66,6 +68,14 @@ impl Chat {
             content_format: None,
             chat_template_kwargs: Map::new(),
         }));
+        let source = Loader::default().load(&config, ImageTokens::Ignore);
+        let source = source.unwrap();
+        let Ok(text) = std::fs::read_to_string(dir.join("chat_template.jinja")) else {
+            return Self {
+                source,
+                template: None,
+            };
+        };
         let known = std::fs::read(dir.join("tokenizer_config.json")).unwrap();
         let known: Map<String, Value> = serde_json::from_slice(&known).unwrap();
         let token = |value: &Value| {
@@ -76,27 +86,31 @@ impl Chat {
         };
         let special = known.iter().filter(|(name, _)| name.ends_with("_token"));
         let special = special.filter_map(|(name, value)| Some((name.clone(), token(value)?)));
-        let text = std::fs::read_to_string(dir.join("chat_template.jinja")).unwrap();
+        let template =
+            ChatTemplate::new(&text, special.collect(), None, jiff::Timestamp::now).unwrap();
         Self {
-            source: Loader::default()
-                .load(&config, ImageTokens::Ignore)
-                .unwrap(),
-            template: ChatTemplate::new(&text, special.collect(), None, jiff::Timestamp::now)
-                .unwrap(),
+            source,
+            template: Some(template),
         }
     }
 
-    fn answer(&self, line: &ChatLine) -> Value {
+    fn answer(&self, line: &ModelLine) -> Value {
         let body = serde_json::to_vec(&line.request).unwrap();
-        let prompt = Prompt::parse(&body).unwrap();
+        let form = PromptBody::of(line.api, &body).unwrap();
+        let prompt = form.prompt().unwrap();
         let counts = self.source.count(&prompt, None, &line.blocks, &|| true);
         let counts = counts.unwrap();
-        let format = self.template.format();
-        let chat = Conversation::parse(&body, format, &Map::new()).unwrap();
-        let text = chat.render(&self.template, &|| true).ok();
+        let Some(template) = &self.template else {
+            return json!({"tokens": counts.prompt, "prefixes": counts.prefixes});
+        };
+        let unmarked = prompt.unmarked();
+        let chat = Conversation::parse(&unmarked, template.format(), &Map::new()).unwrap();
+        let text = chat.render(template, &|| true).ok();
         let prefix = |block: &u32| {
-            let place = prompt.place(*block).unwrap();
-            let found = prefix(&self.template, &chat, place, &|| true).ok()?.text;
+            let found = match prompt.place(*block) {
+                Some(place) => prefix(template, &chat, place, &|| true).ok()?.text,
+                None => String::new(),
+            };
             let leading = text.as_ref().is_some_and(|text| text.starts_with(&found));
             Some((leading, found))
         };
@@ -122,10 +136,10 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut out = std::io::stdout().lock();
     let lines = std::io::stdin().lock().lines().map(Result::unwrap);
-    if let ["chat", dir] = arguments.as_slice() {
-        let chat = Chat::load(Path::new(dir));
+    if let ["model", dir] = arguments.as_slice() {
+        let model = Model::load(Path::new(dir));
         for line in lines {
-            let answer = chat.answer(&serde_json::from_str(&line).unwrap());
+            let answer = model.answer(&serde_json::from_str(&line).unwrap());
             writeln!(out, "{answer}").unwrap();
         }
         return;

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 import conversations
+import other_apis
 import vocab
 
 HERE = pathlib.Path(__file__).parent
@@ -177,7 +178,7 @@ def model(name, template, files, npm, work):
 
 
 def ours(counter, folder, lines):
-    process = subprocess.Popen([counter, "chat", str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([counter, "model", str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate("".join(json.dumps(line) + "\n" for line in lines))
     if process.returncode != 0:
         sys.exit(f"oracle: the counter failed on {folder.name}")
@@ -186,12 +187,12 @@ def ours(counter, folder, lines):
 
 
 def blocks_of(request, rng):
-    """A few blocks, ascending."""
-    count = len(request.get("tools", []))
-    for message in request["messages"]:
-        content = message.get("content")
-        parts = 1 if isinstance(content, str) else len(content or [])
-        count += max(parts + len(message.get("tool_calls") or []), 1)
+    """A few blocks, ascending, by the rules of all three APIs at once."""
+    size = lambda value: 1 if isinstance(value, str) else len(value or [])
+    count = sum(size(request.get(name)) for name in ("tools", "system", "instructions"))
+    for message in request.get("messages") or request.get("input") or []:
+        blocks = sum(size(message.get(name)) for name in ("content", "tool_calls", "output"))
+        count += max(blocks, 1)
     return sorted(rng.sample(range(count), min(BLOCKS, count)))
 
 
@@ -231,20 +232,20 @@ def around(want, got):
     return want[max(at - 80, 0):at + 80], got[max(at - 80, 0):at + 80]
 
 
-def compare(counter, name, template, requests, files, npm, work):
-    folder, family = model(name, template, files, npm, work)
+def compare(counter, name, requests, api, folder, family):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
     # It adds nothing to a rendered prompt, but may move the ends of tokens before their spaces.
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
     rng = random.Random(11)
     requests = [simple(request, name) for request in requests]
-    lines = [{"request": request, "blocks": blocks_of(request, rng)} for request in requests]
+    said, requests = zip(*(other_apis.spoken(api, request) for request in requests))
+    lines = [{"api": api, "request": request, "blocks": blocks_of(request, rng)} for request in said]
     start = time.monotonic()
     got = ours(counter, folder, lines)
     spent = time.monotonic() - start
     different, refused, prefixes, moved = [], 0, 0, 0
-    for i, (line, we) in enumerate(zip(lines, got)):
-        text = rendered(tokenizer, line["request"], name in LISTS, tokenize=False)
+    for i, (line, request, we) in enumerate(zip(lines, requests, got)):
+        text = rendered(tokenizer, request, name in LISTS, tokenize=False)
         if text is None or we["text"] is None:
             refused += 1
             if text is not we["text"]:
@@ -256,7 +257,7 @@ def compare(counter, name, template, requests, files, npm, work):
         # Prefixes that are leading text of the prompt; the others have no text of it to compare.
         tokens, counts = wanted(tokenizer, text, we)
         if i < WHOLE:
-            ids = rendered(tokenizer, line["request"], name in LISTS, tokenize=True, return_dict=False)
+            ids = rendered(tokenizer, request, name in LISTS, tokenize=True, return_dict=False)
             tokens = tokens if len(ids) == tokens else -1
         if counts is not None:
             prefixes += len(counts)
@@ -264,7 +265,8 @@ def compare(counter, name, template, requests, files, npm, work):
         if tokens != we["tokens"] or (counts is not None and counts != we["prefixes"]):
             different.append((i, line, "tokens", (tokens, counts), we))
     state = "equal" if not different else f"{len(different)} DIFFER"
-    print(f"oracle: {name + ' rendered, ' + family + ' (transformers)':42} {len(requests):6} prompts {refused:5} refused {prefixes:6} prefixes"
+    what = f"{name} rendered, {family}, {api} (transformers)"
+    print(f"oracle: {what:52} {len(requests):6} prompts {refused:5} refused {prefixes:6} prefixes"
           f" {moved:5} moved  {spent:5.1f} s  {state}", flush=True)
     for i, line, what, want, we in different[:3]:
         print(f"  conversation {i}, blocks {line['blocks']}: {what}\n    expected {str(want)[:500]!r}\n    counted  {str(we)[:500]!r}\n    request  {json.dumps(line['request'])[:2000]}")
@@ -280,4 +282,12 @@ def compare_all(counter, requests, files, npm, work, only):
     chosen = [template for template in templates if only in f"{template.stem} rendered"]
     # Rendering takes its time: each conversation goes to every sixth template.
     shares = [(template, requests[i % SHARE::SHARE]) for i, template in enumerate(templates)]
-    return [compare(counter, template.stem, template, share, files, npm, work) for template, share in shares if template in chosen]
+    different = []
+    for template, share in shares:
+        if template not in chosen:
+            continue
+        folder, family = model(template.stem, template, files, npm, work)
+        # The other APIs are converted alike for all templates: fewer will do.
+        for api, part in (("chat", share), ("messages", share[::4]), ("responses", share[1::4])):
+            different.append(compare(counter, template.stem, part, api, folder, family))
+    return different

@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import conversations
+import plain
 import rendered
 import trained
 import vocab
@@ -87,6 +88,7 @@ def main():
         work = pathlib.Path(work)
         sources = [vocab.builtin(files), vocab.folders(files, npm), vocab.qwen(files, work), vocab.tekken(work), trained.cases(work)]
         results = [compare(counter, case, requests) for cases in sources for case in cases if only in case.name]
+        results += plain.compare_all(counter, requests, files, npm, work, only)
         results += rendered.compare_all(counter, requests, files, npm, work, only)
     failed = sum(1 for different in results if different)
     print(f"{len(results) - failed} passed, {failed} failed")

@@ -2,9 +2,11 @@
 
 use prompt_cache_core::api::Api;
 use prompt_cache_core::request::{scan, scan_as};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::chat_form;
+use crate::tokens::{Encoding, PromptBody, builtin};
 
 /// The chat form and the ends of the blocks in it, as many as the filter sees.
 fn converted(body: &Value) -> (Value, Vec<u32>) {
@@ -267,4 +269,54 @@ fn bodies_that_are_no_object_have_no_chat_form() {
     }
     let deep = format!("{{\"input\": {}{}}}", "[".repeat(1000), "]".repeat(1000));
     assert!(chat_form(deep.as_bytes()).is_none());
+}
+
+/// Items of every kind.
+fn items() -> Vec<Value> {
+    let output =
+        json!([{"type": "input_text", "text": "out"}, {"type": "input_image", "image_url": "u"}]);
+    vec![
+        json!({"role": "developer", "content": "rules"}),
+        json!({"role": "system", "content": [{"type": "input_text", "text": ""}, {"type": "input_text", "text": "more rules"}]}),
+        json!({"role": "user", "content": "question"}),
+        json!({"role": "user", "content": [{"type": "input_text", "text": "one"}, {"type": "input_file", "file_id": "f"}]}),
+        json!({"role": "user"}),
+        json!({"role": "assistant", "content": [{"type": "output_text", "text": "answer"}]}),
+        json!({"role": "assistant", "content": []}),
+        json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "thought"}]}),
+        json!({"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}, {"type": "reasoning_text", "text": "b"}]}),
+        json!({"type": "reasoning", "summary": []}),
+        json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"a\": 1}"}),
+        json!({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}),
+        json!({"type": "function_call_output", "call_id": "c", "output": "result"}),
+        json!({"type": "function_call_output", "call_id": "c", "output": output}),
+        json!({"type": "function_call_output", "call_id": "c"}),
+        json!({"type": "item_reference", "id": "i"}),
+        json!({"type": "mcp_call", "name": "m", "output": "x"}),
+    ]
+}
+
+/// The tokens up to the end of each block.
+fn counts(input: &[Value]) -> Vec<u64> {
+    let body = json!({"instructions": "be brief", "input": input});
+    let body = serde_json::to_vec(&body).unwrap();
+    let form = PromptBody::of(Api::Responses, &body).unwrap();
+    let prompt = form.prompt().unwrap();
+    let boundaries: Vec<u32> = (0..).take(prompt.block_count()).collect();
+    let source = builtin(Encoding::O200kBase);
+    let counts = source.count(&prompt, None, &boundaries, &|| true);
+    counts.unwrap().prefixes
+}
+
+proptest! {
+    /// What follows a prefix changes nothing of it.
+    #[test]
+    fn a_prefix_counts_the_same_whatever_follows(
+        input in prop::collection::vec(prop::sample::select(items()), 1..8),
+        keep in 0usize..8,
+    ) {
+        let (kept, _) = input.split_at(keep.min(input.len()));
+        let (whole, prefix) = (counts(&input), counts(kept));
+        prop_assert_eq!(whole.get(..prefix.len()), Some(prefix.as_slice()));
+    }
 }
