@@ -136,9 +136,8 @@ impl Exchange {
             (_, None) if active && response.readable() => Outcome::ZeroActive,
             (_, None) => Outcome::Inactive,
         };
-        if let (Some(split), Some(cached)) = (shown, response.engine_cached()) {
-            metrics.engine_cached_tokens.add(cached);
-            metrics.engine_compared_tokens.add(split.read);
+        if let Some(split) = shown {
+            metrics.compare(split.read, response.engine_cached());
         }
         let split = shown.unwrap_or_default();
         metrics.request(outcome);

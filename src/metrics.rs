@@ -175,9 +175,11 @@ pub struct Metrics {
     pub read_input_tokens: Counter,
     creation_input_tokens: Labelled,
     /// Tokens that engines say they had cached, of the responses that were rewritten.
-    pub engine_cached_tokens: Counter,
-    /// Tokens shown as read in the responses in which engines say so.
-    pub engine_compared_tokens: Counter,
+    engine_cached_tokens: Counter,
+    /// Tokens shown as read in the responses in which engines say so, or could have.
+    engine_compared_tokens: Counter,
+    /// Whether an engine has ever said so.
+    engines_say: Cell<bool>,
     commit: Labelled,
     pub commit_retries: Counter,
     commit_vetoed: Labelled,
@@ -230,6 +232,7 @@ impl Metrics {
             ),
             engine_cached_tokens: Counter::define("engine_cached_input_tokens_total"),
             engine_compared_tokens: Counter::define("engine_compared_read_input_tokens_total"),
+            engines_say: Cell::new(false),
             commit: Labelled::define(
                 "commit_total",
                 "result",
@@ -333,6 +336,18 @@ impl Metrics {
 
     pub fn classified(&self, outcome: ClassifyOutcome) {
         self.classify.add(outcome.as_str(), 1);
+    }
+
+    /// What was shown as read beside what the engine says it had cached. Engines that say it leave
+    /// the number out where it is 0: once one has said it, none is 0.
+    pub fn compare(&self, read: u64, engine_cached: Option<u64>) {
+        if engine_cached.is_some() {
+            self.engines_say.set(true);
+        }
+        if self.engines_say.get() {
+            self.engine_cached_tokens.add(engine_cached.unwrap_or(0));
+            self.engine_compared_tokens.add(read);
+        }
     }
 
     pub fn created(&self, tier: Tier, tokens: u64) {

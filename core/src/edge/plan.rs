@@ -54,7 +54,7 @@ pub struct Forward {
     /// `include_usage` was added on the client's behalf: frames that carry only usage are for
     /// us, not for the client.
     pub drop_usage_only: bool,
-    /// Value of the routing header: the prefix hash of the first breakpoint.
+    /// Value of the routing header: a prefix hash, see [`ChatRequest::routing_block`].
     pub routing_hash: Option<PrefixHash>,
     /// What is known of, or to be asked from, the ledger.
     pub callout: Callout,
@@ -189,7 +189,7 @@ fn plan_read(
         (Some(policy), Some(principal)) => match (breakpoints.first(), breakpoints.last()) {
             (Some(first), Some(last)) => {
                 let hashes = request.prefix_hashes(&config.prefix_params, last.block);
-                routing_hash = hash_at(&hashes, first.block);
+                routing_hash = hash_at(&hashes, request.routing_block(first.block));
                 let asked = Asked {
                     request,
                     policy,

@@ -71,6 +71,14 @@ pub(super) fn last_from_outside(request: &ChatRequest<'_>) -> Option<u32> {
     request.marked_block(Place::Message(offset(at)))
 }
 
+/// The end of the first message of the user or of a tool: with what comes before it, what all
+/// turns of a conversation have in common.
+pub(super) fn first_from_outside(request: &ChatRequest<'_>) -> Option<u32> {
+    let list = &request.messages.list;
+    let at = list.iter().position(|message| message.from_outside)?;
+    request.marked_block(Place::Message(offset(at)))
+}
+
 /// Where the request before this one ended: at the message from outside before the last of the
 /// model's own. (All that is neither is taken for the model's: calls and reasoning have no role in
 /// some APIs.)

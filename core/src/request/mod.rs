@@ -197,6 +197,14 @@ impl<'b> ChatRequest<'b> {
         markers::breakpoints(self, rules)
     }
 
+    /// The block whose prefix chooses the engine, of a request with a first breakpoint at `first`:
+    /// that one, if a marker in the body set it. One that was implied moves with every turn; the
+    /// end of the user's first message stays, and is what the turns have in common.
+    pub fn routing_block(&self, first: u32) -> u32 {
+        let stays = implied::first_from_outside(self).filter(|_| !self.marked());
+        stays.map_or(first, |block| block.min(first))
+    }
+
     /// The body to forward: all markers removed and the edits made. `None`: nothing changes.
     ///
     /// A removed member takes one of its commas along, and the white space between the two;

@@ -249,6 +249,36 @@ fn a_model_s_policy_may_mark_what_nobody_marked() {
 }
 
 #[test]
+fn all_turns_of_a_conversation_are_routed_alike() {
+    let mut given = Given {
+        policy: with_auto(),
+        ..Given::default()
+    };
+    given.config.prefix_hash_header = Some("x-prefix-hash".into());
+    let turns = |count: usize| {
+        let own = r#",{"role":"assistant","content":"a"},{"role":"user","content":"b"}"#;
+        let list = own.repeat(count);
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"system","content":"s"}},{{"role":"user","content":"x"}}{list}]}}"#
+        )
+    };
+    let hash = |given: &Given, body: &str| given.forward(body).routing_hash.unwrap();
+    let first = hash(&given, &turns(0));
+    assert_eq!(hash(&given, &turns(1)), first);
+    assert_eq!(hash(&given, &turns(5)), first);
+    let other = turns(1).replace("\"x\"", "\"y\"");
+    assert_ne!(hash(&given, &other), first);
+
+    given.query = QueryBreakpoint::LastUserMessage;
+    assert_eq!(hash(&given, &turns(5)), first);
+    // A marker in the body decides: here the system prompt.
+    let marked = r#"[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}]"#;
+    let marked = |count| turns(count).replace("\"s\"", marked);
+    assert_eq!(hash(&given, &marked(0)), hash(&given, &marked(3)));
+    assert_ne!(hash(&given, &marked(0)), first);
+}
+
+#[test]
 fn a_query_marks_or_is_refused() {
     let asking = |query, policy| Given {
         query,
