@@ -108,6 +108,14 @@ pub fn plan(body: &[u8], context: &PlanContext<'_>, leases: &mut Leases) -> Plan
     };
     let breakpoints = match request.breakpoints(&rules) {
         Ok(breakpoints) => breakpoints,
+        // Which tiers a model has, and which is its default, only the policy says: without any,
+        // nothing is refused that may be right.
+        Err(refusal)
+            if matches!(context.policy, PolicyView::Unknown)
+                && refusal.reason.depends_on_tiers() =>
+        {
+            Vec::new()
+        }
         Err(refusal) => return Plan::Refuse(refusal),
     };
     let steady = policy.and_then(|_| request.without_volatile(&context.config.volatile_prefixes));

@@ -49,6 +49,14 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Whether other tiers, or another default among them, could make the same markers right.
+    pub const fn depends_on_tiers(self) -> bool {
+        matches!(
+            self,
+            Self::TierDisabled | Self::AutomaticConflict | Self::TtlOrder
+        )
+    }
+
     /// Every reason, in the order of the documentation.
     pub const ALL: [Self; 7] = [
         Self::TooManyBreakpoints,

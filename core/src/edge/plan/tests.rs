@@ -375,3 +375,56 @@ fn completions_ask_for_usage_and_responses_do_not() {
     assert_eq!(forward.body, None);
     assert!(!forward.drop_usage_only);
 }
+
+/// Found by `./just chaos`: a filter that had just started, beside a service that did not answer,
+/// refused what the model's policy allows.
+#[test]
+fn without_a_policy_nothing_is_refused_that_a_policy_may_allow() {
+    let part = |cache: &str| format!(r#"{{"type":"text","text":"x","cache_control":{cache}}}"#);
+    let body = |parts: &[String], top: &str| {
+        let parts = parts.join(",");
+        format!(
+            r#"{{"model":"m",{top}"max_tokens":1,"messages":[{{"role":"user","content":[{parts}]}}]}}"#
+        )
+    };
+    let [plain, hour, day] = [
+        r#"{"type":"ephemeral"}"#,
+        r#"{"type":"ephemeral","ttl":"1h"}"#,
+        r#"{"type":"ephemeral","ttl":"24h"}"#,
+    ];
+    let may_be_right = [
+        // In order where the default is an hour.
+        body(&[part(plain), part(hour)], ""),
+        body(&[part(day)], ""),
+        body(&[part(plain)], &format!(r#""cache_control":{hour},"#)),
+    ];
+    let given = |policy| Given {
+        api: Api::Messages,
+        policy,
+        ..Given::default()
+    };
+    for body in may_be_right {
+        let Plan::Refuse(_) = given(known()).plan(&body) else {
+            panic!("wrong for this policy: {body}");
+        };
+        let Plan::Forward(forward) = given(PolicyView::Unknown).plan(&body) else {
+            panic!("refused without a policy: {body}");
+        };
+        let sent = String::from_utf8(forward.body.unwrap()).unwrap();
+        assert!(!sent.contains("cache_control"), "{sent}");
+        assert!(matches!(
+            forward.callout,
+            Callout::Inactive(Bypass::NoPolicy)
+        ));
+    }
+    // What no policy allows.
+    let five = vec![part(plain); 5];
+    for wrong in [
+        body(&[part(r#"{"type":"ephemeral","ttl":"2h"}"#)], ""),
+        body(&[part("7")], ""),
+        body(&five, ""),
+    ] {
+        let plan = given(PolicyView::Unknown).plan(&wrong);
+        assert!(matches!(plan, Plan::Refuse(_)), "{wrong}");
+    }
+}
