@@ -1,8 +1,10 @@
 //! What the upstream answers, piece by piece.
 
+mod messages;
+
 use crate::{
-    delivered::{Piece, UsagePiece},
-    script::Script,
+    delivered::{Piece, UsageKind, UsagePiece},
+    script::{Api, Script},
     ways::LlmWay,
 };
 
@@ -52,12 +54,24 @@ impl Answer {
         };
         let mut build = Build {
             line_end: if random.bool() { "\n" } else { "\r\n" },
-            usage: usage_object(&mut random, prompt_tokens),
+            usage: match script.api {
+                Api::Chat => usage_object(&mut random, prompt_tokens),
+                Api::Messages => {
+                    format!(r#"{{"input_tokens":{prompt_tokens},"output_tokens":7}}"#)
+                }
+            },
+            kind: match script.api {
+                Api::Chat => UsageKind::Chat,
+                Api::Messages => UsageKind::Messages {
+                    total: prompt_tokens,
+                },
+            },
             random,
             pieces: vec![],
             way: script.llm,
         };
         let done = match (status, script.stream) {
+            (200, true) if script.api == Api::Messages => build.message_stream(prompt_tokens),
             (200, true) => build.stream(usage || script.random.clone().u8(..) < 64),
             _ => {
                 build.json(status);
@@ -108,6 +122,7 @@ struct Build {
     way: LlmWay,
     line_end: &'static str,
     usage: String,
+    kind: UsageKind,
 }
 
 impl Build {
@@ -196,6 +211,7 @@ impl Build {
             usage: self.usage.clone(),
             after: format!(r#","x":1.50}}{line_end}{line_end}"#).into_bytes(),
             only,
+            kind: self.kind,
         }));
     }
 
@@ -236,6 +252,7 @@ impl Build {
             usage: self.usage.clone(),
             after: after.into_bytes(),
             only: false,
+            kind: self.kind,
         }));
     }
 
@@ -248,6 +265,10 @@ impl Build {
         let total: usize = sizes.iter().sum();
         let has_usage = self.pieces.iter().any(|p| matches!(p, Piece::Usage(_)));
         let earns = status == 200 && has_usage && self.way != LlmWay::ErrorFrame;
+        let first_passes = matches!(
+            (&self.pieces[0], self.kind),
+            (Piece::Exact(_), _) | (_, UsageKind::Messages { .. })
+        );
         let resets_at = match self.way {
             LlmWay::Resets { percent } => Some(total * percent / 100),
             // Before the usage, so that nothing of it is ever paid for.
@@ -267,8 +288,8 @@ impl Build {
             framing,
             earns_at: earns.then_some(total),
             resets_at,
-            first_event_bytes: (stream && matches!(self.pieces[0], Piece::Exact(_)))
-                .then(|| sizes[0]),
+            // The usage at the start of a message does not wait either.
+            first_event_bytes: (stream && first_passes).then(|| sizes[0]),
             pieces: self.pieces,
             prompt_tokens,
         }

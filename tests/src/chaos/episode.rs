@@ -23,7 +23,7 @@ use crate::{
     script::Script,
     settings::{Plant, StoreKind},
     stage::Stage,
-    weather,
+    weather::{self, ServiceFault, Strike},
 };
 
 /// Requests in flight at most.
@@ -114,7 +114,16 @@ async fn weather_of(
 ) -> Result<(), String> {
     let books = stage.books().clone();
     let begin = Instant::now();
-    let schedule = weather::schedule(episode.seed ^ act << 32, episode.store, time, clocks_move());
+    let mut schedule =
+        weather::schedule(episode.seed ^ act << 32, episode.store, time, clocks_move());
+    if episode.plant == Some(Plant::LongHold) {
+        // It takes a service that does not answer to see who waits too long.
+        for moment in &mut schedule {
+            if let Strike::Service(_, fault) = &mut moment.strike {
+                *fault = ServiceFault::Silent;
+            }
+        }
+    }
     for moment in schedule {
         sleep_until(begin + moment.at).await;
         let word = if moment.begins { "begins" } else { "ends" };

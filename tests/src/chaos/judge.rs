@@ -5,7 +5,7 @@ use crate::{
     caller::Got,
     delivered::{Seen, compare},
     prompt,
-    script::Script,
+    script::{Api, Script},
     split::{Shown, allowed},
     ways::Junk,
 };
@@ -54,6 +54,10 @@ pub fn judge(script: &Script, got: &Got, books: &Books) -> Option<Ended> {
     match verdict {
         Ok(ended) => {
             state.journal.count(ended.as_str());
+            if script.api == Api::Messages {
+                let what = format!("{}, Messages API", ended.as_str());
+                state.journal.count(&what);
+            }
             return Some(ended);
         }
         Err(message) => {
@@ -158,7 +162,7 @@ fn refused(got: &Got, sent: Option<&Sent>) -> Result<Ended, String> {
     if sent.is_some() {
         return Err("the upstream saw what was to be refused".to_owned());
     }
-    let is_refusal = |body: &[u8]| String::from_utf8_lossy(body).contains("invalid_cache_control");
+    let is_refusal = |body: &[u8]| String::from_utf8_lossy(body).contains("invalid_request_error");
     match got.status {
         Some(400) if got.left || is_refusal(&got.body) => Ok(Ended::Refused),
         None if got.left => Ok(Ended::ClientLeft),
@@ -236,3 +240,6 @@ fn in_time(got: &Got, sent: &Sent, state: &State) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

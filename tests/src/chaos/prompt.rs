@@ -3,6 +3,8 @@
 
 use std::{cell::RefCell, collections::HashMap, fmt::Write as _};
 
+use crate::script::Api;
+
 /// Names a text. The same text may stand behind different ones.
 pub type Block = u32;
 
@@ -105,10 +107,11 @@ impl Spelling {
     }
 }
 
-/// The messages: a system message of the first two blocks, one message for each other block, and
+/// The members of a body that hold the prompt: a system message of the first two blocks, one message for each other block, and
 /// the question. `markers` has the blocks that are to be marked, and their markers unless those
 /// are left out.
 pub fn messages(
+    api: Api,
     blocks: &[Block],
     markers: &HashMap<usize, Option<String>>,
     question: &str,
@@ -120,10 +123,14 @@ pub fn messages(
         spelling.part(&text(blocks[depth]), marker)
     };
     let system: Vec<_> = (0..blocks.len().min(2)).map(part).collect();
-    all.push(format!(
-        r#"{{"role":"system","content":[{}]}}"#,
-        system.join(",")
-    ));
+    let system = system.join(",");
+    let before = match api {
+        Api::Chat => {
+            all.push(format!(r#"{{"role":"system","content":[{system}]}}"#));
+            String::new()
+        }
+        Api::Messages => format!(r#""system":[{system}],"#),
+    };
     for (depth, block) in blocks.iter().enumerate().skip(2) {
         let role = if depth % 2 == 0 { "user" } else { "assistant" };
         let content = if spelling.strings && !markers.contains_key(&depth) {
@@ -135,5 +142,5 @@ pub fn messages(
     }
     let question = spelling.string(question);
     all.push(format!(r#"{{"role":"user","content":{question}}}"#));
-    format!("[{}]", all.join(","))
+    format!(r#"{before}"messages":[{}]"#, all.join(","))
 }

@@ -26,6 +26,18 @@ const HEALTHY_TOKENS: u64 = 500;
 const DEPTH_MAX: usize = 9;
 const BRANCHES: u32 = 3;
 
+/// Where the Messages API is.
+const MESSAGES: &str = "/v1/messages";
+/// Topics of it, apart from the others': prefixes are not shared across APIs here.
+const MESSAGES_TOPICS: u32 = 1 << 20;
+
+/// What a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    Chat,
+    Messages,
+}
+
 /// A model that requests name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Model {
@@ -77,6 +89,7 @@ pub struct Script {
     pub number: u64,
     /// The number that its question names: another one's, where it repeats that.
     pub question: u64,
+    pub api: Api,
     /// Who pays; nobody without a credential.
     pub tenant: Option<usize>,
     pub model: Model,
@@ -122,7 +135,11 @@ impl Script {
             };
         }
         let age = u32::try_from(number / TOPIC_REQUESTS).unwrap_or(u32::MAX);
-        let topic = age + random.u32(..TOPICS);
+        let (api, first) = match random.u8(..100) {
+            0..25 => (Api::Messages, MESSAGES_TOPICS),
+            _ => (Api::Chat, 0),
+        };
+        let topic = first + age + random.u32(..TOPICS);
         let blocks: Vec<_> = (0..random.usize(1..=DEPTH_MAX))
             .map(|depth| {
                 let branch = if random.u8(..100) < 80 {
@@ -133,17 +150,22 @@ impl Script {
                 prompt::block(topic, depth, branch)
             })
             .collect();
-        let marks = marks(&mut random, blocks.len());
+        let model = match random.u8(..100) {
+            0..5 => Model::Unknown,
+            5..30 => Model::Beta,
+            _ => Model::Alpha,
+        };
+        let mut marks = marks(&mut random, blocks.len());
+        if api == Api::Messages {
+            longest_first(&mut marks, model);
+        }
         let chance = |percent: u8, random: &mut fastrand::Rng| random.u8(..100) < percent;
         Self {
             number,
             question: number,
             tenant: (!chance(3, &mut random)).then(|| random.usize(..TENANTS)),
-            model: match random.u8(..100) {
-                0..5 => Model::Unknown,
-                5..30 => Model::Beta,
-                _ => Model::Alpha,
-            },
+            api,
+            model,
             marks,
             spelling: Spelling {
                 spaced: chance(20, &mut random),
@@ -152,7 +174,7 @@ impl Script {
                 strings: random.bool(),
             },
             stream: chance(75, &mut random),
-            asked: chance(70, &mut random),
+            asked: chance(70, &mut random) || api == Api::Messages,
             caller,
             llm,
             junk: chance(4, &mut random).then(|| Junk::draw(&mut random)),
@@ -170,6 +192,11 @@ impl Script {
         Self {
             number,
             question: number,
+            api: if which.is_multiple_of(3) {
+                Api::Messages
+            } else {
+                Api::Chat
+            },
             tenant: Some(0),
             model: Model::Alpha,
             marks: vec![Mark {
@@ -203,14 +230,20 @@ impl Script {
         };
         let markers: HashMap<_, _> = self.marks.iter().map(marker).collect();
         let question = format!("Question {}?", self.question);
-        let messages = prompt::messages(&self.blocks, &markers, &question, self.spelling);
+        let messages = prompt::messages(self.api, &self.blocks, &markers, &question, self.spelling);
         let model = self.model.name();
+        if self.api == Api::Messages {
+            let stream = if self.stream { r#""stream":true,"# } else { "" };
+            return format!(
+                r#"{{"model":"{model}","max_tokens":64,{stream}{messages},"temperature":0.70}}"#
+            );
+        }
         let stream = match (self.stream, self.asked) {
             (false, _) => "",
             (true, false) => r#""stream":true,"#,
             (true, true) => r#""stream":true,"stream_options":{"include_usage":true},"#,
         };
-        format!(r#"{{"model":"{model}",{stream}"messages":{messages},"temperature":0.70}}"#)
+        format!(r#"{{"model":"{model}",{stream}{messages},"temperature":0.70}}"#)
     }
 
     /// What the client sends.
@@ -219,8 +252,15 @@ impl Script {
             None => self.body(true).into_bytes(),
             Some(junk) => junk.body(self),
         };
-        let request = Request::post(CHAT, body).header(NUMBER, &self.number.to_string());
+        let path = match self.api {
+            Api::Chat => CHAT,
+            Api::Messages => MESSAGES,
+        };
+        let request = Request::post(path, body).header(NUMBER, &self.number.to_string());
         match self.tenant {
+            Some(tenant) if self.api == Api::Messages => {
+                request.header("x-api-key", &format!("tenant-{tenant}"))
+            }
             Some(tenant) => request.header("authorization", &format!("Bearer tenant-{tenant}")),
             None => request,
         }
@@ -229,6 +269,15 @@ impl Script {
     /// The tier that a marker stands for.
     pub fn tier(&self, mark: &Mark) -> Tier {
         mark.tier.unwrap_or(self.model.default_tier())
+    }
+}
+
+/// The Messages API refuses a longer tier after a shorter one.
+fn longest_first(marks: &mut [Mark], model: Model) {
+    let mut tiers: Vec<_> = marks.iter().map(|mark| mark.tier).collect();
+    tiers.sort_by_key(|tier| std::cmp::Reverse(tier.unwrap_or(model.default_tier())));
+    for (mark, tier) in marks.iter_mut().zip(tiers) {
+        mark.tier = tier;
     }
 }
 

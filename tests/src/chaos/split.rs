@@ -94,12 +94,13 @@ fn written(script: &Script, counts: &[u64], hit: Option<usize>, read: Shown) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::{Mark, Model};
+    use crate::script::{Api, Mark, Model};
 
     /// Marks at depths 0 (default, five minutes), 2 (an hour) and 3 (five minutes).
     fn script() -> Script {
         let mark = |depth, tier| Mark { depth, tier };
         Script {
+            api: Api::Chat,
             model: Model::Alpha,
             marks: vec![
                 mark(0, None),
