@@ -242,16 +242,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Serves one connection until it ends or a fault ends it.
 async fn converse(mut filter: Connection, shared: Arc<Shared>) {
-    while let Ok(Some(head)) = filter.read_head().await {
-        let Ok(body) = filter.read_body().await else {
-            return;
-        };
-        let request = Request {
-            method: head.method,
-            target: head.target,
-            headers: head.headers,
-            body,
-        };
+    while let Some(request) = filter.read_request().await {
         let (fault, tamper) = {
             let mut state = shared.state();
             if !state.forgets {

@@ -180,6 +180,18 @@ impl Connection {
         std::mem::replace(&mut self.buffer, rest)
     }
 
+    /// The next request, whole; `None` at its end, or where it breaks off.
+    pub async fn read_request(&mut self) -> Option<Request> {
+        let head = self.read_head().await.ok()??;
+        let body = self.read_body().await.ok()?;
+        Some(Request {
+            method: head.method,
+            target: head.target,
+            headers: head.headers,
+            body,
+        })
+    }
+
     /// The next head, `None` at a clean close. Interim responses (1xx) are skipped.
     pub async fn read_head(&mut self) -> io::Result<Option<Head>> {
         loop {

@@ -98,17 +98,8 @@ impl Drop for Upstream {
 
 async fn receive(stream: TcpStream, calls: mpsc::Sender<Call>) {
     let mut connection = Connection::new(stream);
-    let Ok(Some(head)) = connection.read_head().await else {
+    let Some(request) = connection.read_request().await else {
         return;
-    };
-    let Ok(body) = connection.read_body().await else {
-        return;
-    };
-    let request = Request {
-        method: head.method,
-        target: head.target,
-        headers: head.headers,
-        body,
     };
     // Fails only when the test is over.
     let _ = calls

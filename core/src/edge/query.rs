@@ -1,7 +1,5 @@
 //! `?cacheBreakpoint=lastUserMessage`: a breakpoint for those who cannot edit bodies.
 
-use std::ops::Range;
-
 const NAME: &[u8] = b"cacheBreakpoint=";
 const LAST_USER_MESSAGE: &[u8] = b"lastUserMessage";
 
@@ -17,41 +15,31 @@ pub enum QueryBreakpoint {
 }
 
 /// Reads the query of a `:path`. The parameter is the filter's: the path to forward has it no
-/// more (`None`: the path stays as it is).
+/// more, however often it was there (`None`: the path stays as it is).
 pub fn query_breakpoint(path: &[u8]) -> (QueryBreakpoint, Option<Vec<u8>>) {
-    let Some(range) = parameter(path) else {
+    let end = memchr::memchr(b'#', path).unwrap_or(path.len());
+    let (path, fragment) = path.split_at_checked(end).unwrap_or((path, &[]));
+    let at = memchr::memchr(b'?', path).unwrap_or(path.len());
+    let (target, query) = path.split_at_checked(at).unwrap_or((path, &[]));
+    let pairs = query.strip_prefix(b"?").unwrap_or_default();
+    let pairs = pairs.split(|byte| *byte == b'&');
+    let (ours, others): (Vec<&[u8]>, Vec<&[u8]>) = pairs.partition(|pair| pair.starts_with(NAME));
+    if ours.is_empty() {
         return (QueryBreakpoint::Absent, None);
-    };
-    let value = path.get(range.start + NAME.len()..range.end);
-    let found = if value == Some(LAST_USER_MESSAGE) {
+    }
+    let known = |pair: &&[u8]| pair.get(NAME.len()..) == Some(LAST_USER_MESSAGE);
+    let found = if ours.iter().all(known) {
         QueryBreakpoint::LastUserMessage
     } else {
         QueryBreakpoint::Unknown
     };
-    // With the `&` after it; the last one with the `&` or `?` before it.
-    let cut = if path.get(range.end) == Some(&b'&') {
-        range.start..range.end + 1
-    } else {
-        range.start - 1..range.end
-    };
-    let mut rest = path.get(..cut.start).unwrap_or_default().to_vec();
-    rest.extend_from_slice(path.get(cut.end..).unwrap_or_default());
-    (found, Some(rest))
-}
-
-/// Where the parameter stands, the first of that name.
-fn parameter(path: &[u8]) -> Option<Range<usize>> {
-    let query = memchr::memchr(b'?', path)? + 1;
-    let fragment = memchr::memchr(b'#', path).unwrap_or(path.len());
-    let mut start = query;
-    for pair in path.get(query..fragment)?.split(|byte| *byte == b'&') {
-        let end = start + pair.len();
-        if pair.starts_with(NAME) {
-            return Some(start..end);
-        }
-        start = end + 1;
+    let mut rest = target.to_vec();
+    if !others.is_empty() {
+        rest.push(b'?');
+        rest.extend_from_slice(&others.join(&b'&'));
     }
-    None
+    rest.extend_from_slice(fragment);
+    (found, Some(rest))
 }
 
 #[cfg(test)]
@@ -106,6 +94,16 @@ mod tests {
                 "/m?&cacheBreakpoint=lastUserMessage",
                 LastUserMessage,
                 Some("/m?"),
+            ),
+            (
+                "/m?cacheBreakpoint=lastUserMessage&a&cacheBreakpoint=lastUserMessage",
+                LastUserMessage,
+                Some("/m?a"),
+            ),
+            (
+                "/m?cacheBreakpoint=lastUserMessage&cacheBreakpoint=all",
+                Unknown,
+                Some("/m"),
             ),
             ("/m?cacheBreakpoint=", Unknown, Some("/m")),
             ("/m?cacheBreakpoint=all", Unknown, Some("/m")),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{json::Span, shape::Shape};
 use crate::api::Api;
 
-/// A chat completion body that was read once. Borrows the body; memory is a few bytes per block
+/// A request's body that was read once, of any API. Borrows the body; memory is a few bytes per block
 /// and marker.
 #[derive(Debug)]
 pub struct ChatRequest<'b> {

@@ -29,6 +29,7 @@ pub(super) fn without(request: &ChatRequest<'_>, prefixes: &[String]) -> Option<
             let place = super::chat::Place::System(part);
             matches!(block.form, Form::Text { .. })
                 && prefixes.iter().any(starts)
+                // At most four: a request with more was refused.
                 && !system.markers.iter().any(|marker| marker.place == place)
         })
         .collect();

@@ -3,7 +3,7 @@
 //! | call | request | answer |
 //! |---|---|---|
 //! | `POST /v1/classify` | [`ClassifyRequest`] as JSON | [`ClassifyAnswer`] |
-//! | `POST /v1/classify` with [`TEXT_CONTENT_TYPE`] | the same JSON, `\n`, the chat request's body | [`ClassifyAnswer`], never `text_needed` |
+//! | `POST /v1/classify` with [`TEXT_CONTENT_TYPE`] | the same JSON, `\n`, the request's body | [`ClassifyAnswer`], never `text_needed` |
 //! | `POST /v1/commit` | [`CommitBatch`] | [`CommitAnswer`] |
 //! | `GET /v1/policy` (`If-None-Match`) | | [`Policy`] with an `ETag`, or 304 |
 //!

@@ -38,17 +38,8 @@ pub async fn start(books: Books) -> Result<SocketAddr, String> {
 
 async fn receive(stream: TcpStream, books: Books) {
     let mut connection = Connection::new(stream);
-    let Ok(Some(head)) = connection.read_head().await else {
+    let Some(request) = connection.read_request().await else {
         return;
-    };
-    let Ok(body) = connection.read_body().await else {
-        return;
-    };
-    let request = Request {
-        method: head.method,
-        target: head.target,
-        headers: head.headers,
-        body,
     };
     let number = request.headers.get(NUMBER).and_then(|n| n.parse().ok());
     match number {

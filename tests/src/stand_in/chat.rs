@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     items, prompt,
-    refusal::Refusal,
+    refusal::{self, Refusal},
     reply::{Ask, Choice, Reply},
     sse,
 };
@@ -23,12 +23,7 @@ pub fn answer(request: &Value, delay: Duration) -> Result<Response, Refusal> {
     let (Some(model), Some(_)) = (request["model"].as_str(), request["messages"].as_array()) else {
         return Err(Refusal::invalid("model and messages are required"));
     };
-    let streams = request["stream"] == true;
-    if !streams && !request["stream_options"].is_null() {
-        return Err(Refusal::invalid(
-            "stream_options is only allowed when stream is enabled",
-        ));
-    }
+    let streams = refusal::streams(request)?;
     let answer = Answer {
         model,
         prompt_tokens: prompt::count_tokens(request),

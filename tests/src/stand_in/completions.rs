@@ -8,7 +8,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{items, prompt, refusal::Refusal, reply::Reply, sse};
+use super::{
+    items, prompt,
+    refusal::{self, Refusal},
+    reply::Reply,
+    sse,
+};
 
 /// Answers a completion: one choice for each prompt.
 pub fn answer(request: &Value, delay: Duration) -> Result<Response, Refusal> {
@@ -16,12 +21,7 @@ pub fn answer(request: &Value, delay: Duration) -> Result<Response, Refusal> {
         return Err(Refusal::invalid("model is required"));
     };
     let prompts = prompts(&request["prompt"])?;
-    let streams = request["stream"] == true;
-    if !streams && !request["stream_options"].is_null() {
-        return Err(Refusal::invalid(
-            "stream_options is only allowed when stream is enabled",
-        ));
-    }
+    let streams = refusal::streams(request)?;
     let answer = Answer {
         model,
         prompts: prompts.len(),

@@ -5,7 +5,18 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Whether a request is streamed; without that it may have no `stream_options`.
+pub fn streams(request: &Value) -> Result<bool, Refusal> {
+    let streams = request["stream"] == true;
+    if !streams && !request["stream_options"].is_null() {
+        return Err(Refusal::invalid(
+            "stream_options is only allowed when stream is enabled",
+        ));
+    }
+    Ok(streams)
+}
 
 /// Whose errors these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
