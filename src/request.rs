@@ -6,8 +6,8 @@ use prompt_cache_core::{
     api::Api,
     config::{FilterConfig, PrincipalSource},
     edge::{Forward, Plan, PlanContext, QueryBreakpoint, bearer_token, plan, query_breakpoint},
+    ledger::Fingerprint,
     request::Refusal,
-    wire::Fingerprint,
 };
 
 use crate::{

@@ -5,7 +5,8 @@ use std::{collections::HashMap, rc::Rc};
 use prompt_cache_core::{
     config::FilterConfig,
     edge::{Delivery, PolicyView},
-    wire::{CommitAnswer, FingerprintKey},
+    ledger::FingerprintKey,
+    wire::CommitAnswer,
 };
 use proxy_wasm::{
     traits::{Context, HttpContext, RootContext},

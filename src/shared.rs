@@ -6,7 +6,8 @@ use std::{cell::RefCell, rc::Rc, time::Instant};
 use prompt_cache_core::{
     config::FilterConfig,
     edge::{Breaker, Flights, Leases, Outbox, PolicyView},
-    wire::{Commit, FingerprintKey, LeasedRead},
+    ledger::FingerprintKey,
+    wire::{Commit, LeasedRead},
 };
 
 use crate::metrics::Metrics;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, Fingerprint, LeasedRead};
+use prompt_cache_core::ledger::Fingerprint;
+use prompt_cache_core::wire::{Commit, CommitAnswer, CommitBatch, LeasedRead};
 use tracing::{Instrument as _, Span, info_span};
 
 use crate::leased;

@@ -1,6 +1,6 @@
 //! Removes what the ledger holds of an account, a credential or a model, by request of a person.
 
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use serde::Serialize;
 
 use crate::store::{Cursor, Scope, ScopeInfo, Store, StoreError};

@@ -14,8 +14,7 @@ use std::collections::HashSet;
 use std::io::{BufRead, Write as Out};
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{NewEntry, Tier};
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, NewEntry, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{

@@ -7,8 +7,7 @@
 )]
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{NewEntry, Tier};
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, NewEntry, Tier};
 use prompt_cache_index::config::EmbeddedConfig;
 use prompt_cache_index::store::embedded::EmbeddedStore;
 use prompt_cache_index::store::{BATCH_ENTRIES_MAX, Scope, Store, Write};

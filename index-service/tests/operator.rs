@@ -12,8 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{NewEntry, Tier};
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, NewEntry, Tier};
 use prompt_cache_index::config::EmbeddedConfig;
 use prompt_cache_index::store::embedded::EmbeddedStore;
 use prompt_cache_index::store::{Cursor, ScopeInfo, Store, Write};

@@ -9,8 +9,8 @@ use prompt_cache_core::{
     api::Api,
     config::FilterConfig,
     edge::{Forward, Leases, Plan, PlanContext, PolicyView, QueryBreakpoint, plan},
+    ledger::Fingerprint,
     response::BodyKind,
-    wire::Fingerprint,
 };
 
 use super::{

@@ -11,8 +11,9 @@ use std::{
 };
 
 use crate::{
+    ledger::Fingerprint,
     prefix_hash::PrefixHash,
-    wire::{Classified, ClassifyRequest, Fingerprint},
+    wire::{Classified, ClassifyRequest},
 };
 
 /// The prompt of a request that may still have to send it. Whoever makes it empty frees it.
@@ -130,8 +131,8 @@ fn key(request: &ClassifyRequest) -> Option<Key> {
 mod tests {
     use super::*;
     use crate::{
-        ledger::{Breakpoint, Candidate, Tier},
-        wire::{Fingerprint, WIRE_VERSION},
+        ledger::{Breakpoint, Candidate, Fingerprint, Tier},
+        wire::WIRE_VERSION,
     };
 
     fn request(principal: u8, hash: u8) -> ClassifyRequest {

@@ -17,11 +17,8 @@ use lru::LruCache;
 use super::lane::Aged;
 use crate::{
     PrefixHash,
-    ledger::{REFRESH_GAIN_PARTS_MIN, Scope, Split, Tier, refreshed},
-    wire::{
-        Classified, ClassifyRequest, Commit, CommitAnswer, Fingerprint, Lease, LeasedRead,
-        ModelPolicy,
-    },
+    ledger::{Fingerprint, REFRESH_GAIN_PARTS_MIN, Scope, Split, Tier, refreshed},
+    wire::{Classified, ClassifyRequest, Commit, CommitAnswer, Lease, LeasedRead, ModelPolicy},
 };
 
 /// Memory of one lease with its places in the table and in the order of use, in bytes.

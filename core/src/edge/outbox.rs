@@ -159,7 +159,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Fingerprint;
+    use crate::ledger::Fingerprint;
 
     fn commit(model: &str) -> Commit {
         Commit {

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     api::Api,
     config::FilterConfig,
-    ledger::{Breakpoint, Candidate, Split, look_back_runs},
+    ledger::{Breakpoint, Candidate, Fingerprint, Split, look_back_runs},
     prefix_hash::PrefixHash,
     request::{ChatRequest, Edits, Implied, MarkerRules, Refusal, RefusalReason, Steady, scan_as},
-    wire::{ClassifyRequest, Fingerprint, ModelPolicy, WIRE_VERSION},
+    wire::{ClassifyRequest, ModelPolicy, WIRE_VERSION},
 };
 
 /// What the plan depends on beside the body.

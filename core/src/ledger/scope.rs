@@ -1,6 +1,6 @@
 //! Whose an entry is: the scope it is kept under.
 
-use crate::wire::Fingerprint;
+use super::fingerprint::Fingerprint;
 
 /// Length of a scope in bytes.
 pub const SCOPE_BYTES: usize = 16;

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::principal::Fingerprint;
 use crate::{
     PrefixHash,
     api::Api,
-    ledger::{Breakpoint, Candidate, NewEntry, Split, Tier},
+    ledger::{Breakpoint, Candidate, Fingerprint, NewEntry, Split, Tier},
 };
 
 /// Asks which prefix is live and what this request will write.

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::principal::Fingerprint;
-use crate::{PrefixHash, ledger::NewEntry};
+use crate::{
+    PrefixHash,
+    ledger::{Fingerprint, NewEntry},
+};
 
 /// A batch of at most [`super::MAX_COMMITS_PER_BATCH`] commits and
 /// [`super::MAX_READS_PER_BATCH`] reads. Idempotent: the same batch twice is the same as once.

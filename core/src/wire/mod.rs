@@ -12,12 +12,10 @@
 mod classify;
 mod commit;
 mod policy;
-mod principal;
 
 pub use classify::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
 pub use commit::{Commit, CommitAnswer, CommitBatch, LeasedRead};
 pub use policy::{ModelPolicy, Policy};
-pub use principal::{Fingerprint, FingerprintKey};
 
 /// Version of this protocol; a request of another version is refused with 400.
 pub const WIRE_VERSION: u32 = 1;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{Breakpoint, Candidate, NewEntry, Tier};
-use prompt_cache_core::wire::{ClassifyRequest, Commit, CommitBatch, Fingerprint, WIRE_VERSION};
+use prompt_cache_core::ledger::{Breakpoint, Candidate, Fingerprint, NewEntry, Tier};
+use prompt_cache_core::wire::{ClassifyRequest, Commit, CommitBatch, WIRE_VERSION};
 use prompt_cache_index::boot::open_store;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::policy::Models;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use serde::Deserialize;
 
 use super::map::{Account, AccountMap};

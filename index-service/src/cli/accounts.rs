@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 
 use super::{Failed, block_on};
 use crate::accounts::{Account, AccountsFile};

@@ -17,8 +17,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use prompt_cache_core::ledger::Tier;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, Tier};
 
 pub use error::ConfigError;
 pub use observe::{Prices, TelemetryConfig};

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use prompt_cache_core::ledger::Tier;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, Tier};
 
 use super::observe;
 use super::raw::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use serde::Deserialize;
 
 use super::checks::{self, Versioned};

@@ -1,7 +1,6 @@
 //! What a scope stands for: a purge chooses scopes by it.
 
-pub use prompt_cache_core::ledger::{SCOPE_BYTES, Scope};
-use prompt_cache_core::wire::Fingerprint;
+pub use prompt_cache_core::ledger::{Fingerprint, SCOPE_BYTES, Scope};
 
 /// What a scope stands for: a purge chooses scopes by it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

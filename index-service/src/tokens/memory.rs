@@ -97,7 +97,7 @@ impl Default for Memory {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use prompt_cache_core::wire::Fingerprint;
+    use prompt_cache_core::ledger::Fingerprint;
     use tokio::sync::Notify;
 
     use super::*;

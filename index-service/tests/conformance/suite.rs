@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::{
-    Breakpoint, Candidate, LiveEntry, MAX_BREAKPOINTS, MAX_CANDIDATES, NewEntry, Tier, find_hit,
-    look_back,
+    Breakpoint, Candidate, Fingerprint, LiveEntry, MAX_BREAKPOINTS, MAX_CANDIDATES, NewEntry, Tier,
+    find_hit, look_back,
 };
-use prompt_cache_core::wire::Fingerprint;
 use prompt_cache_index::metrics::Metrics;
 use prompt_cache_index::refresh::RefreshQueue;
 use prompt_cache_index::store::{

@@ -10,10 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
 use prompt_cache_core::api::Api;
+use prompt_cache_core::ledger::Fingerprint;
 use prompt_cache_core::ledger::{Breakpoint, Candidate, LiveEntry, NewEntry, Tier, look_back};
 use prompt_cache_core::request::scan_as;
 use prompt_cache_core::wire::{
-    Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch, Fingerprint,
+    Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
 };
 use prompt_cache_index::accounts::{FileSource, look};

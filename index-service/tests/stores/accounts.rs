@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use prompt_cache_index::accounts::Account;
 use prompt_cache_index::config::{Config, StoreConfig};
 use prompt_cache_index::store::postgres::{AccountsTable, EditError};

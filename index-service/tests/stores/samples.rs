@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{NewEntry, Tier};
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, NewEntry, Tier};
 use prompt_cache_index::boot;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::store::{Refresh, Scope, Store, Write};

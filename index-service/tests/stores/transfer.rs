@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prompt_cache_core::ledger::Tier;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, Tier};
 use prompt_cache_index::store::ScopeInfo;
 use prompt_cache_test_servers::fresh_name;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! `cache_salt`: tenants share nothing in the engine's cache, and the salt tells nothing of them.
 
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use prompt_cache_e2e::{
     engine::Engine,
     http::Request,

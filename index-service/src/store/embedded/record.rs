@@ -14,8 +14,7 @@
 //! share it.
 
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::{LiveEntry, NewEntry};
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, LiveEntry, NewEntry};
 
 use crate::store::tier::{tier_code, tier_of};
 use crate::store::{Scope, ScopeInfo, Write};

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::ClientWrapper;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::Fingerprint;
 use tokio_postgres::{Error, GenericClient, Row, Transaction};
 
 use super::connection::{Connector, failed};

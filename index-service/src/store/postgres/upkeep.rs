@@ -2,8 +2,7 @@
 
 use deadpool_postgres::ClientWrapper;
 use prompt_cache_core::PrefixHash;
-use prompt_cache_core::ledger::NewEntry;
-use prompt_cache_core::wire::Fingerprint;
+use prompt_cache_core::ledger::{Fingerprint, NewEntry};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 

@@ -1,4 +1,4 @@
-//! The principal as it travels: a keyed fingerprint of the credential, never the credential.
+//! The principal: a keyed fingerprint of the credential, never the credential.
 
 use std::fmt;
 
