@@ -13,7 +13,7 @@ mod request_support;
 use prompt_cache_core::{
     PrefixHash,
     api::Api,
-    request::{Edits, scan_as},
+    request::{Edits, scan, scan_as},
 };
 use proptest::prelude::*;
 use request_reference::prefix::rephrased;
@@ -171,4 +171,62 @@ proptest! {
             prop_assert!(first.is_some_and(|first| a.iter().zip(&b).skip(first).all(|(a, b)| a != b)));
         }
     }
+}
+
+/// The hash at the last block of a request of the Messages API.
+fn message_hash(body: &str) -> PrefixHash {
+    let request = scan_as(Api::Messages, body.as_bytes()).unwrap();
+    *request.prefix_hashes(&[], u32::MAX).last().unwrap()
+}
+
+#[test]
+fn messages_that_are_the_same_prompt() {
+    let pairs = [
+        (
+            r#"{"system":"s","messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"messages":[{"content":[{"text":"\u0078","type":"text","cache_control":{"type":"ephemeral"}}],"role":"user"}], "system":[{"type":"text","text":"s","cache_control":null}],"model":"m"}"#,
+        ),
+        (
+            r#"{"tools":[{"name":"a"}],"messages":[{"content":[{"type":"tool_result","content":[{"type":"text","text":"x"},5]}]}]}"#,
+            r#"{"tools":[{"cache_control":{"type":"ephemeral"},"name":"a"}],"messages":[{"content":[{"content":[{"cache_control":{"type":"ephemeral","ttl":"1h"},"type":"text","text":"x"},5],"type":"tool_result"}]}]}"#,
+        ),
+        (
+            r#"{"system":null,"messages":[{"content":"x"}]}"#,
+            r#"{"messages":[{"content":"x"}],"cache_control":{"type":"ephemeral"}}"#,
+        ),
+    ];
+    for (a, b) in pairs {
+        assert_eq!(message_hash(a), message_hash(b), "{a}\n{b}");
+    }
+}
+
+#[test]
+fn messages_that_are_different_prompts() {
+    let bodies = [
+        r#"{"messages":[{"content":"x"}]}"#,
+        r#"{"messages":[{"content":"x"}],"system":[]}"#,
+        r#"{"messages":[{"content":"x"}],"system":""}"#,
+        r#"{"messages":[{"content":"x"}],"system":"s"}"#,
+        r#"{"messages":[{"content":"s"},{"content":"x"}]}"#,
+        r#"{"messages":[{"content":"x","cache_control":1}]}"#,
+        r#"{"messages":[{"content":"x","tool_calls":[1]}]}"#,
+        r#"{"messages":[{"content":[{"type":"text","text":"x","prompt_cache_breakpoint":{}}]}]}"#,
+        r#"{"messages":[{"content":[{"type":"other","content":[{"text":"x"}]}]}]}"#,
+        r#"{"messages":[{"content":[{"type":"other","content":[{"text":"x","cache_control":1}]}]}]}"#,
+        r#"{"messages":[{"content":[{"type":"tool_result","content":[{"text":"x"}]}]}]}"#,
+        r#"{"messages":[{"content":[{"type":"tool_result","content":[{"text":"x","a":{"cache_control":1}}]}]}]}"#,
+        r#"{"messages":[{"content":[{"type":"tool_result","content":"x"}]}]}"#,
+    ];
+    let mut hashes: Vec<_> = bodies.iter().map(|body| message_hash(body)).collect();
+    // Nor is any of them that of a chat request.
+    let chat = |body: &&str| {
+        *scan(body.as_bytes())
+            .unwrap()
+            .prefix_hashes(&[], 9)
+            .last()
+            .unwrap()
+    };
+    hashes.extend(bodies.iter().take(1).map(chat));
+    let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+    assert_eq!(distinct.len(), hashes.len());
 }

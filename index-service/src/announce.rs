@@ -8,9 +8,10 @@ use bytes::Bytes;
 use prompt_cache_core::wire::{Policy, WIRE_VERSION};
 use tokio::time::Instant;
 
-use crate::metrics::{StoreOperation, Tally};
-use crate::state::Service;
-use crate::store::Epoch;
+use crate::metrics::{Metrics, StoreOperation, Tally};
+use crate::policy::Models;
+use crate::principals::Principals;
+use crate::store::{Epoch, Store};
 
 /// How old a read of the store's epoch may be: what a purge on another replica takes to be
 /// announced here, and what keeps policy requests from becoming look-ups.
@@ -51,7 +52,13 @@ impl Announcer {
     ///
     /// # Errors
     /// When the policy cannot be written as JSON.
-    pub async fn policy(&self, service: &Service) -> Result<Arc<Announced>, serde_json::Error> {
+    pub async fn policy(
+        &self,
+        models: &Models,
+        principals: &Principals,
+        store: &dyn Store,
+        metrics: &Metrics,
+    ) -> Result<Arc<Announced>, serde_json::Error> {
         if let Some(announced) = self.fresh() {
             return Ok(announced);
         }
@@ -59,15 +66,15 @@ impl Announcer {
         if let Some(announced) = self.fresh() {
             return Ok(announced);
         }
-        let read = tokio::time::timeout(EPOCH_TIMEOUT, service.store.epoch()).await;
+        let read = tokio::time::timeout(EPOCH_TIMEOUT, store.epoch()).await;
         let epoch = match read {
             Ok(Ok(epoch)) => Some(epoch),
             Ok(Err(_)) | Err(_) => {
-                service.metrics.store_errors.count(StoreOperation::Epoch);
+                metrics.store_errors.count(StoreOperation::Epoch);
                 self.read(|last| last.epoch)
             }
         };
-        let announced = Arc::new(announce(service, epoch)?);
+        let announced = Arc::new(announce(models, principals, epoch)?);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Last {
             announced: Arc::clone(&announced),
             epoch,
@@ -101,15 +108,19 @@ impl Announcer {
     }
 }
 
-fn announce(service: &Service, epoch: Option<Epoch>) -> Result<Announced, serde_json::Error> {
-    let accounts = service.principals.digest();
+fn announce(
+    models: &Models,
+    principals: &Principals,
+    epoch: Option<Epoch>,
+) -> Result<Announced, serde_json::Error> {
+    let accounts = principals.digest();
     let epoch = epoch.map_or_else(String::new, |epoch| {
         hex_digest(&[epoch.as_bytes(), accounts.as_slice()].concat())
     });
     let policy = Policy {
         v: WIRE_VERSION,
         epoch: epoch.clone(),
-        models: service.models.policies(),
+        models: models.policies(),
     };
     let body = serde_json::to_vec(&policy)?;
     let etag = format!("\"{}\"", hex_digest(&body));

@@ -6,28 +6,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpListener;
 
-use crate::accounts::{AccountSource, AccountsFile, FileSource, TableSource};
 use crate::announce::Announcer;
+use crate::bearer::Bearer;
 use crate::clock::Clock;
+use crate::config::accounts_file::AccountsFile;
 use crate::config::{AccountsConfig, Config, StoreConfig};
 use crate::drift::Drift;
-use crate::http::auth::Bearer;
-use crate::http::limits::Gates;
+use crate::gates::Gates;
 use crate::metrics::Metrics;
 use crate::policy::{ModelError, Models};
 use crate::principals::Principals;
 use crate::refresh::RefreshQueue;
 use crate::registry::Registry;
 use crate::state::Service;
-use crate::status::{self, Status};
+use crate::status::Status;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redis::RedisStore;
 use crate::tokens::memory::Memory;
 use crate::tokens::pool::Pool;
+use crate::upkeep::{self, AccountSource, FileSource, TableSource};
 use crate::version::Build;
-use crate::{accounts, http, models, server, sweep};
+use crate::{http, server};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -146,14 +147,14 @@ pub async fn serve(
     })?;
     tracing::info!(%addr, "listening");
 
-    let sweeper = tokio::spawn(sweep::run(
+    let sweeper = tokio::spawn(upkeep::sweep(
         Arc::clone(&store),
         clock,
         Arc::clone(&service.metrics),
         config.sweep_interval_ms,
     ));
     let reloader = account_source(config.accounts)?
-        .map(|source| tokio::spawn(accounts::run(Arc::clone(&service), source)));
+        .map(|source| tokio::spawn(upkeep::reload_accounts(Arc::clone(&service), source)));
     let warm = tokio::task::spawn_blocking({
         let service = Arc::clone(&service);
         move || {
@@ -162,8 +163,11 @@ pub async fn serve(
             tracing::info!("ready");
         }
     });
-    let looker = tokio::spawn(status::run(Arc::clone(&service)));
-    let models = tokio::spawn(models::run(Arc::clone(&service), config.tokenizer_poll_ms));
+    let looker = tokio::spawn(upkeep::keep_history(Arc::clone(&service)));
+    let models = tokio::spawn(upkeep::refresh_models(
+        Arc::clone(&service),
+        config.tokenizer_poll_ms,
+    ));
     server::serve(
         listener,
         http::router(Arc::clone(&service)).merge(http::version(build)),

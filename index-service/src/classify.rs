@@ -8,7 +8,7 @@ use prompt_cache_core::ledger::{Found, LiveEntry, Split, Tier, find_hit, split_w
 use prompt_cache_core::wire::{Classified, ClassifyAnswer, ClassifyRequest, Lease, Uncached};
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::count::{Tokens, count};
+use crate::count::{Tokens, Uncounted, count};
 use crate::metrics::{ClassifyOutcome, ModelLabels, StoreOperation, Tally, TierLabels};
 use crate::policy::ActiveModel;
 use crate::state::Service;
@@ -128,10 +128,12 @@ async fn answer(
         let prompt = (request.api, body);
         let counts = count(service, model, scope, from, &wanted, prompt)
             .instrument(span)
-            .await?;
+            .await;
         match counts {
-            Some(counts) => split(service, model, &found, &wanted, &counts),
-            None => pure_read(model, &found),
+            Ok(counts) => split(service, model, &found, &wanted, &counts),
+            Err(Uncounted::GaveUp) => pure_read(model, &found),
+            Err(Uncounted::Invalid(why)) => return Err(ClassifyError::Invalid(why)),
+            Err(Uncounted::Full) => return Err(ClassifyError::Busy),
         }
     };
     let seen = Seen {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use prompt_cache_core::api::Api;
 use tracing::{Instrument as _, info_span};
 
-use crate::classify::ClassifyError;
 use crate::metrics::{Shed, Tally, TokenizeOutcome};
 use crate::policy::ActiveModel;
 use crate::state::Service;
@@ -28,7 +27,8 @@ pub struct Tokens {
 }
 
 /// Why there is no count.
-enum Uncounted {
+#[derive(Clone, Copy, Debug)]
+pub enum Uncounted {
     /// The request contradicts the prompt it brought.
     Invalid(&'static str),
     /// The tokenizer gave up.
@@ -38,10 +38,10 @@ enum Uncounted {
 }
 
 /// Cumulative tokens at each of `wanted`, and of the whole prompt where this request's own pass
-/// told; `None` when they cannot be counted.
+/// told.
 ///
 /// # Errors
-/// When the request is invalid or too many wait.
+/// See [`Uncounted`].
 pub async fn count(
     service: &Service,
     model: &ActiveModel,
@@ -49,7 +49,7 @@ pub async fn count(
     from: Option<Counted>,
     wanted: &[Wanted],
     (api, body): (Api, Bytes),
-) -> Result<Option<Tokens>, ClassifyError> {
+) -> Result<Tokens, Uncounted> {
     let prompt = OnceLock::new();
     let passes = OnceLock::new();
     let counts = service.memory.counts(scope, from, wanted, |from, blocks| {
@@ -61,17 +61,11 @@ pub async fn count(
     if passes.get().is_none() {
         service.metrics.tokenize.count(TokenizeOutcome::Remembered);
     }
-    match counted {
-        Ok(prefixes) => Ok(Some(Tokens {
-            prefixes,
-            prompt: prompt.into_inner(),
-        })),
-        Err(why) => match *why {
-            Uncounted::Invalid(why) => Err(ClassifyError::Invalid(why)),
-            Uncounted::GaveUp => Ok(None),
-            Uncounted::Full => Err(ClassifyError::Busy),
-        },
-    }
+    let prefixes = counted.map_err(|why| *why)?;
+    Ok(Tokens {
+        prefixes,
+        prompt: prompt.into_inner(),
+    })
 }
 
 /// One pass of the tokenizer; leaves the count of the whole prompt in `whole`.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::announce::Announcer;
+use crate::announce::{Announced, Announcer};
+use crate::bearer::Bearer;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::drift::Drift;
-use crate::http::auth::Bearer;
-use crate::http::limits::Gates;
+use crate::gates::Gates;
 use crate::metrics::Metrics;
 use crate::policy::Models;
 use crate::principals::Principals;
@@ -58,6 +58,17 @@ pub struct Service {
 }
 
 impl Service {
+    /// What the policy route answers now.
+    ///
+    /// # Errors
+    /// When the policy cannot be written as JSON.
+    pub async fn announce(&self) -> Result<Arc<Announced>, serde_json::Error> {
+        let store = &*self.store;
+        self.announcer
+            .policy(&self.models, &self.principals, store, &self.metrics)
+            .await
+    }
+
     /// Whether start-up is over.
     pub fn is_warm(&self) -> bool {
         self.warm.load(Ordering::Acquire)

@@ -9,7 +9,8 @@ use prompt_cache_core::PrefixHash;
 use prompt_cache_core::ledger::Fingerprint;
 
 use super::{Failed, block_on};
-use crate::accounts::{Account, AccountsFile};
+use crate::accounts::Account;
+use crate::config::accounts_file::AccountsFile;
 use crate::config::{AccountsConfig, Config};
 use crate::store::postgres::AccountsTable;
 

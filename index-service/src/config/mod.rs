@@ -3,6 +3,7 @@
 //! `raw` is what a file may say, this module what the service runs with. Everything that reaches
 //! the rest of the program has been validated.
 
+pub mod accounts_file;
 mod error;
 mod observe;
 mod raw;
@@ -27,6 +28,9 @@ pub use yaml::parse as parse_yaml;
 
 use crate::tokens::ImageTokens;
 use crate::tokens::source::SourceConfig;
+
+/// Longest name of a model.
+pub const MODEL_NAME_BYTES_MAX: usize = 256;
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

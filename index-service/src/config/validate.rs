@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 
 use prompt_cache_core::ledger::{Fingerprint, Tier};
 
+use super::accounts_file::AccountsFile;
 use super::observe;
 use super::raw::{
     Raw, RawDrift, RawImageTokens, RawLimits, RawModel, RawPrincipal, UnknownPrincipal,
 };
 use super::source::source;
 use super::{
-    AccountsConfig, AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig, ModelConfig,
-    PrincipalsConfig, StoreConfig,
+    AccountsConfig, AuthToken, Config, ConfigError, DriftConfig, Limits, LogConfig,
+    MODEL_NAME_BYTES_MAX, ModelConfig, PrincipalsConfig, StoreConfig,
 };
-use crate::accounts::AccountsFile;
-use crate::http::limits::MODEL_NAME_BYTES_MAX;
 use crate::tokens::{ImageTokens, Tiles};
 
 /// Models one service may serve: each is a set of metric labels.

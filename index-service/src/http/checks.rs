@@ -8,7 +8,7 @@ use prompt_cache_core::wire::{
 use serde::Deserialize;
 
 use super::Failure;
-use super::limits::MODEL_NAME_BYTES_MAX;
+use crate::config::MODEL_NAME_BYTES_MAX;
 
 /// Longest tokenizer version that is looked at.
 const TOKENIZER_VERSION_BYTES_MAX: usize = 128;

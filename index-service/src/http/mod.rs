@@ -1,16 +1,14 @@
 //! The HTTP API: routes, and the one shape of error answers.
 
-pub mod auth;
+mod auth;
 mod checks;
 mod classify;
 mod commit;
 mod health;
-pub mod limits;
+mod limits;
 mod policy;
 mod purge;
 mod status;
-
-pub use health::readiness;
 
 use std::sync::Arc;
 

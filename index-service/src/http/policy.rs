@@ -11,7 +11,7 @@ use crate::state::Service;
 /// Answers 304 to a caller that has this policy already.
 pub async fn policy(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
     service.status.polled(service.clock.now_ms());
-    let Ok(announced) = service.announcer.policy(&service).await else {
+    let Ok(announced) = service.announce().await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let etag = announced.etag.as_str();

@@ -4,6 +4,7 @@
 //! the person gives it, as any caller of `/v1` does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,8 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::json;
+use crate::readiness::readiness;
 use crate::state::Service;
-use crate::status;
+use crate::status::{self, Around};
+
+/// Longest wait for the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Nothing but our own files, no script in markup, and no text that becomes markup: browsers that
 /// know trusted types refuse `innerHTML` altogether.
@@ -65,7 +70,18 @@ pub fn page() -> Router<Arc<Service>> {
         )
 }
 
-/// `GET /v1/status`.
+/// `GET /v1/status`. Asks the store, and waits at most [`STORE_TIMEOUT`] for it.
 pub async fn report(State(service): State<Arc<Service>>) -> Response {
-    (HEADERS, json(&status::report(&service).await)).into_response()
+    let stats = tokio::time::timeout(STORE_TIMEOUT, service.store.stats());
+    let (ready, stats) = tokio::join!(readiness(&service), stats);
+    let around = Around {
+        now_ms: service.clock.now_ms(),
+        ready: ready.err().map_or("ok", |missing| missing.code()),
+        stats: stats.ok().and_then(Result::ok),
+        metrics: &service.metrics,
+        models: &service.models,
+        drift: &service.drift,
+        principals: &service.principals,
+    };
+    (HEADERS, json(&status::report(&service.status, &around))).into_response()
 }

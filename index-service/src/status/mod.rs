@@ -11,18 +11,16 @@ mod report;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use prompt_cache_core::ledger::{Split, Tier};
 
 use accounts::AccountTotals;
 use history::History;
 pub use reasons::Reason;
-pub use report::{REPORT_VERSION, Report, report};
+pub use report::{Around, REPORT_VERSION, Report, report};
 
 use crate::config::{Config, Prices};
 use crate::metrics::Metrics;
-use crate::state::Service;
 
 /// Pause between two looks at the counters; also the finest bucket of the history.
 pub const TICK_MS: u64 = 10_000;
@@ -193,15 +191,5 @@ impl Status {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Looks at the counters every [`TICK_MS`], forever.
-pub async fn run(service: Arc<Service>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
-    loop {
-        tick.tick().await;
-        let now_ms = service.clock.now_ms();
-        service.status.look(&service.metrics, now_ms);
     }
 }

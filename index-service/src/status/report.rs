@@ -1,15 +1,16 @@
 //! The report: the JSON that the page draws. `docs/configuration-index.md` describes its shape.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use prompt_cache_core::ledger::Tier;
 use serde::Serialize;
 
 use super::history::Series;
-use super::{ModelTotals, Reason, Totals};
-use crate::metrics::{StoreOperation, Tally as _};
-use crate::state::Service;
+use super::{ModelTotals, Reason, Status, Totals};
+use crate::drift::Drift;
+use crate::metrics::{Metrics, StoreOperation, Tally as _};
+use crate::policy::Models;
+use crate::principals::Principals;
 use crate::store::Stats;
 
 /// Version of the report's shape; a new member is no new version.
@@ -18,8 +19,6 @@ pub const REPORT_VERSION: u32 = 1;
 const MODELS_SHOWN_MAX: usize = 50;
 /// Pairs of account and model in a report.
 const ACCOUNTS_SHOWN_MAX: usize = 20;
-/// Longest wait for the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What this process has seen since it started. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Serialize)]
@@ -129,15 +128,28 @@ impl From<Totals> for TotalsReport {
     }
 }
 
-/// The report of now. Asks the store, and waits at most [`STORE_TIMEOUT`] for it.
-pub async fn report(service: &Service) -> Report {
-    let ready = crate::http::readiness(service);
-    let stats = tokio::time::timeout(STORE_TIMEOUT, service.store.stats());
-    let (ready, stats) = tokio::join!(ready, stats);
-    let stats = stats.ok().and_then(Result::ok);
-    let now_ms = service.clock.now_ms();
-    let status = &service.status;
-    status.look(&service.metrics, now_ms);
+/// What else the report shows: of the moment, and of other parts of the service.
+pub struct Around<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// `ok`, or the code that `/readyz` refuses with.
+    pub ready: &'static str,
+    /// What the store said of itself; `None` when it did not answer.
+    pub stats: Option<Stats>,
+    /// The counters.
+    pub metrics: &'a Metrics,
+    /// Whose tokenizers are loaded.
+    pub models: &'a Models,
+    /// How counts follow the upstream's.
+    pub drift: &'a Drift,
+    /// Which accounts are still known.
+    pub principals: &'a Principals,
+}
+
+/// The report of now.
+pub fn report(status: &Status, around: &Around<'_>) -> Report {
+    let now_ms = around.now_ms;
+    status.look(around.metrics, now_ms);
     let at = |time: u64| (time > 0).then_some(time);
 
     let mut inner = status.lock();
@@ -152,7 +164,7 @@ pub async fn report(service: &Service) -> Report {
     let mut busiest: Vec<&ModelTotals> = inner.models.iter().collect();
     busiest.sort_by_key(|model| std::cmp::Reverse(model.totals.tokens()));
     busiest.truncate(MODELS_SHOWN_MAX);
-    let known = |name: &str| service.principals.has_account(name);
+    let known = |name: &str| around.principals.has_account(name);
     let accounts = inner.accounts.top(ACCOUNTS_SHOWN_MAX, known);
     let mut reasons: Vec<ReasonReport> = Reason::ALL
         .into_iter()
@@ -175,9 +187,9 @@ pub async fn report(service: &Service) -> Report {
         version: env!("CARGO_PKG_VERSION"),
         now_ms,
         started_at_ms: status.started_at_ms,
-        ready: ready.err().map_or("ok", |failure| failure.code()),
+        ready: around.ready,
         currency: status.currency.clone(),
-        store: store_report(service, stats),
+        store: store_report(status, around),
         proxies: Proxies {
             policy_at_ms: at(status.policy_at_ms.load(Ordering::Relaxed)),
             classify_at_ms: at(status.classify_at_ms.load(Ordering::Relaxed)),
@@ -186,11 +198,11 @@ pub async fn report(service: &Service) -> Report {
         models_configured: inner.models.len(),
         models: busiest
             .into_iter()
-            .map(|model| model_report(service, model))
+            .map(|model| model_report(around, model))
             .collect(),
         hour,
         day,
-        accounts_configured: service.metrics.accounts.get(),
+        accounts_configured: around.metrics.accounts.get(),
         accounts: accounts
             .into_iter()
             .filter_map(|(account, model, totals)| {
@@ -206,21 +218,22 @@ pub async fn report(service: &Service) -> Report {
     }
 }
 
-fn store_report(service: &Service, stats: Option<Stats>) -> StoreReport {
+fn store_report(status: &Status, around: &Around<'_>) -> StoreReport {
+    let stats = around.stats.as_ref();
     let errors = StoreOperation::ALL.iter();
     StoreReport {
-        kind: service.status.store_kind,
+        kind: status.store_kind,
         answers: stats.is_some(),
         entries: stats.map(|stats| stats.entries),
         disk_bytes: stats.map(|stats| stats.disk_bytes),
         retries: stats.map(|stats| stats.retries),
         errors: errors
-            .map(|operation| service.metrics.store_errors.counted(*operation))
+            .map(|operation| around.metrics.store_errors.counted(*operation))
             .sum(),
     }
 }
 
-fn model_report(service: &Service, model: &ModelTotals) -> ModelReport {
+fn model_report(around: &Around<'_>, model: &ModelTotals) -> ModelReport {
     let saved = |tier, read, created| Some(model.prices?.saved(tier, read, created));
     let of_tier = |(tier, (read, created)): (Tier, (u64, u64))| TierReport {
         tier: tier.as_str(),
@@ -235,10 +248,10 @@ fn model_report(service: &Service, model: &ModelTotals) -> ModelReport {
         .map(of_tier)
         .filter(used)
         .collect();
-    let (state, ratio, comparisons) = service.drift.view(&model.model);
+    let (state, ratio, comparisons) = around.drift.view(&model.model);
     ModelReport {
         model: model.model.clone(),
-        loaded: service.models.get(&model.model).is_some(),
+        loaded: around.models.get(&model.model).is_some(),
         counts: Counts {
             state: state.as_str(),
             ratio,

@@ -7,7 +7,7 @@ pub use prompt_cache_core::ledger::{Fingerprint, SCOPE_BYTES, Scope};
 pub struct ScopeInfo {
     /// The account that owns the entries.
     pub account: Fingerprint,
-    /// The model, at most [`crate::http::limits::MODEL_NAME_BYTES_MAX`].
+    /// The model, at most [`crate::config::MODEL_NAME_BYTES_MAX`].
     pub model: String,
     /// Version of the tokenizer that counted them.
     pub tokenizer_version: String,

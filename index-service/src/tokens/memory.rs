@@ -14,7 +14,7 @@ use moka::future::Cache;
 use prompt_cache_core::PrefixHash;
 
 use super::Counted;
-use crate::store::Scope;
+use prompt_cache_core::ledger::Scope;
 
 /// Prefixes remembered: about 20 MB.
 const PREFIXES_MAX: u64 = 100_000;

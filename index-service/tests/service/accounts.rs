@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prompt_cache_core::wire::{ClassifyAnswer, Policy, Uncached};
-use prompt_cache_index::accounts::FileSource;
+use prompt_cache_index::upkeep::FileSource;
 use serde_json::{Value, json};
 
 use crate::harness::{H1, M5, Running, chat, principal, request, start, text};

@@ -17,14 +17,14 @@ use prompt_cache_core::wire::{
     Classified, ClassifyAnswer, ClassifyRequest, Commit, CommitAnswer, CommitBatch,
     TEXT_CONTENT_TYPE, WIRE_VERSION,
 };
-use prompt_cache_index::accounts::{FileSource, look};
 use prompt_cache_index::clock::ManualClock;
 use prompt_cache_index::config::{Config, StoreConfig};
 use prompt_cache_index::state::Service;
 use prompt_cache_index::store::{
     Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
 };
-use prompt_cache_index::{boot, http, server, sweep};
+use prompt_cache_index::upkeep::{self, FileSource, look};
+use prompt_cache_index::{boot, http, server};
 use tokio::sync::oneshot;
 
 pub const NOW: u64 = 1_800_000_000_000;
@@ -297,7 +297,7 @@ impl Running {
         let (store, clock) = (Arc::clone(&service.store), Arc::clone(&service.clock));
         let metrics = Arc::clone(&service.metrics);
         self.runtime
-            .spawn(sweep::run(store, clock, metrics, interval_ms));
+            .spawn(upkeep::sweep(store, clock, metrics, interval_ms));
     }
 
     /// The value of a metric line that starts with `name` (and its labels, if any).

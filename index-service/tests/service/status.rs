@@ -160,7 +160,7 @@ fn only_configured_accounts_are_named() {
     }
     // An account that is gone is named no more.
     with("umbrella");
-    let mut source = prompt_cache_index::accounts::FileSource::new(file.clone());
+    let mut source = prompt_cache_index::upkeep::FileSource::new(file.clone());
     assert!(!running.look(&mut source));
     assert_eq!(report(&running)["accounts"], json!([]));
 }

@@ -1,4 +1,7 @@
-//! The map from fingerprints to accounts.
+//! Accounts: which credentials belong together and share what they have cached.
+//!
+//! An account owns entries under a fingerprint of its own, so its keys may come and go. Who has
+//! no account is left to `unknown_principal`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

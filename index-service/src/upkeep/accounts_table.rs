@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::map::AccountMap;
-use super::reload::{AccountSource, Loaded};
+use super::accounts::{AccountSource, Loaded};
+use crate::accounts::AccountMap;
 use crate::config::PostgresConfig;
 use crate::store::StoreError;
 use crate::store::postgres::AccountsTable;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use prompt_cache_core::ledger::Fingerprint;
 use serde::Deserialize;
 
-use super::map::{Account, AccountMap};
-use crate::config::{ConfigError, parse_yaml};
+use super::error::ConfigError;
+use super::yaml::parse as parse_yaml;
+use crate::accounts::{Account, AccountMap};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -134,7 +135,7 @@ impl AccountsFile {
 }
 
 /// The file's text.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let failed =
         |error: std::io::Error| ConfigError::new(path, None, format!("cannot be read: {error}"));
     let bytes = std::fs::metadata(path).map_err(failed)?.len();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::file::{self, AccountsFile};
-use super::map::AccountMap;
+use crate::accounts::AccountMap;
+use crate::config::accounts_file::{self, AccountsFile};
 use crate::metrics::{Reload, Tally};
 use crate::state::Service;
 
@@ -52,7 +52,7 @@ impl AccountSource for FileSource {
     async fn load(&mut self) -> Result<Loaded, String> {
         let (path, seen) = (self.path.clone(), self.seen);
         let look = tokio::task::spawn_blocking(move || {
-            let text = file::read(&path)?;
+            let text = accounts_file::read(&path)?;
             let digest = blake3::hash(text.as_bytes());
             if seen == Some(digest) {
                 return Ok(None);
