@@ -159,7 +159,7 @@ bench-engines:
     @exec {{ quote(target / "engines/release/prompt-cache-engines") }}
 
 # What .ci/run calls
-ci: lint audit _fuzz test-clients test-page test-oracle test-stores _deploy test _chaos
+ci: lint audit _fuzz test-clients test-page test-oracle test-stores _deploy _chaos test
 
 # The same inputs to start from each time; a machine that cannot link libFuzzer goes on without
 [private]

@@ -23,6 +23,7 @@ use crate::{
     script::Script,
     settings::{Plant, StoreKind},
     stage::Stage,
+    starved::Starved,
     weather::{self, ServiceFault, Strike},
 };
 
@@ -87,7 +88,8 @@ pub async fn play(layout: &Layout, episode: &Episode) -> Result<Books, String> {
     for number in 0..CALLERS {
         tasks.spawn(caller(load.clone(), number));
     }
-    tasks.spawn(look(load.clone()));
+    let envoy = stage.envoy().process().child().id();
+    tasks.spawn(look(load.clone(), envoy.ok_or("Envoy is gone")?));
     let mut act = 0;
     loop {
         let left = (begin + episode.time).saturating_duration_since(Instant::now());
@@ -254,14 +256,17 @@ async fn exchange(script: &Script, load: &Load) -> Option<Ended> {
     judge(script, &got, &load.books)
 }
 
-/// Watches what Envoy takes for a request that nothing holds back.
-async fn look(load: Arc<Load>) {
+/// Watches what Envoy takes for a request that nothing holds back, and how long its workers wait
+/// for a processor: each request tells of one worker only.
+async fn look(load: Arc<Load>, envoy: u32) {
     let client = Client::new(load.envoy);
+    let mut starved = Starved::of(envoy);
     loop {
         let since_ms = load.books.now_ms();
         // Fails when Envoy is gone, which the audit reports.
         let _ = client.try_call(&Request::get("/v1/models")).await;
-        load.books.lagged(load.books.now_ms() - since_ms);
+        let lag_ms = load.books.now_ms() - since_ms;
+        load.books.lagged(lag_ms.max(starved.since_last_ms()));
         sleep(LOOK_PAUSE).await;
     }
 }

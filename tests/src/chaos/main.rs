@@ -30,6 +30,7 @@ mod script;
 mod settings;
 mod split;
 mod stage;
+mod starved;
 mod store;
 mod ways;
 mod weather;
