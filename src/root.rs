@@ -139,6 +139,7 @@ impl RootContext for Root {
         };
         let now_ms = running.shared.now_ms();
         running.refresh_policy(now_ms);
+        running.collect_reads(now_ms);
         running.deliver(now_ms);
         running.shared.metrics.tick();
         running.probe(now_ms);
@@ -227,6 +228,13 @@ impl Running {
         self.policy.failures = self.policy.failures.saturating_add(1);
         self.policy.due_at_ms = self.shared.now_ms() + jittered(pause_ms);
         self.shared.metrics.policy_refreshed(false);
+    }
+
+    fn collect_reads(&self, now_ms: u64) {
+        let mut leases = self.shared.leases.borrow_mut();
+        while let Some(aged) = leases.untold(now_ms) {
+            self.shared.read(aged.message, aged.at_ms);
+        }
     }
 
     fn deliver(&mut self, now_ms: u64) {

@@ -63,9 +63,9 @@ impl Shared {
         self.metrics.commits(settled);
     }
 
-    /// Queues a read that was answered from leases at `now_ms`.
-    pub fn read(&self, read: LeasedRead, now_ms: u64) {
-        self.outbox.borrow_mut().read(read, now_ms);
+    /// Queues a read that was answered from leases at `at_ms`.
+    pub fn read(&self, read: LeasedRead, at_ms: u64) {
+        self.outbox.borrow_mut().read(read, at_ms);
     }
 
     /// Reports a classification callout to the breaker.

@@ -82,6 +82,26 @@ async fn a_hot_prefix_makes_no_callout_and_its_reads_are_reported() {
     assert_eq!(reported["hashes"].as_array().unwrap().len(), 1);
 }
 
+/// Whoever tries it out sends a request a few times and looks at the status page.
+#[tokio::test]
+async fn reads_that_renew_nothing_are_counted_soon_all_the_same() {
+    let mut world = World::with(options(json!({}))).await;
+    let request = chat("a", &marked(&long_prefix("burst")));
+    let tokens = write(&mut world, &request).await;
+    for _ in 0..3 {
+        assert_eq!(usage(&mut world, &request).await.read, tokens);
+    }
+    world.await_counter(HITS, &[], 3).await;
+    let report = Client::new(world.index.address());
+    let report = &report;
+    let counted = poll(PATIENCE, async || {
+        let answer = report.call(&Request::get("/v1/status")).await;
+        let totals = answer.json()["totals"].clone();
+        (totals["hits"] == 3 && totals["read"] == 3 * tokens).then_some(())
+    });
+    counted.await.unwrap();
+}
+
 #[tokio::test]
 async fn without_memory_for_leases_every_request_asks() {
     let mut world = World::with(options(json!({"lease_bytes_max": 0}))).await;

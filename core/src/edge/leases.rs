@@ -9,8 +9,14 @@
 //! Only an acknowledged message makes a lease longer: a commit or a read that may be lost
 //! promises nothing.
 //!
+//! A read that renews a life is told at once. The others are counted beside the lease, and told
+//! together with the next that does, or when the first of them has waited for
+//! [`UNTOLD_MS_MAX`]: so a prefix that nobody reads again is seen in the service's figures, too.
+//!
 //! Counts do not change either: a prefix that was below the floor once is so until the floor is
 //! another one, and nothing of it can be live. That is remembered beside the leases.
+
+use std::collections::VecDeque;
 
 use lru::LruCache;
 
@@ -23,6 +29,11 @@ use crate::{
 
 /// Memory of one lease with its places in the table and in the order of use, in bytes.
 pub const LEASE_BYTES: usize = 128;
+
+/// How long a read waits, in milliseconds, for one that the service has to hear of.
+const UNTOLD_MS_MAX: u64 = 5_000;
+/// Leases whose reads may wait so; a read beyond is told at once.
+const UNTOLD_MAX: usize = 4_096;
 
 /// A lease's key: a scope and a prefix in it.
 type Key = (Scope, PrefixHash);
@@ -59,6 +70,8 @@ pub struct Leases {
     epoch: String,
     confirmed_ms: u64,
     known: LruCache<Key, Known>,
+    /// The first read of each lease that has not been told since, the oldest first.
+    untold: VecDeque<Aged<LeasedRead>>,
 }
 
 /// A request that was classified from leases.
@@ -66,7 +79,7 @@ pub struct Leases {
 pub struct Leased {
     /// A pure read; nothing, where the prompt is below the floor.
     pub split: Split,
-    /// What to tell the service of it, unless that would gain too little.
+    /// What to tell the service of it at once.
     pub read: Option<LeasedRead>,
 }
 
@@ -80,6 +93,7 @@ impl Leases {
             epoch: String::new(),
             confirmed_ms: 0,
             known: LruCache::unbounded(),
+            untold: VecDeque::new(),
         }
     }
 
@@ -126,7 +140,8 @@ impl Leases {
             Known::Live(_) | Known::Short { .. } => return None,
         };
         let gains = |held: &Held| refreshed(held.tier, held.asked_until_ms, now_ms).is_some();
-        let mut due = gains(&hit);
+        let first = hit.tokens > 0 && hit.unreported_tokens == u64::from(hit.tokens);
+        let mut due = gains(&hit) || (first && self.untold.len() >= UNTOLD_MAX);
         for hash in above {
             due |= match self.live(scope, *hash, now_ms) {
                 Some(held) => gains(&*held),
@@ -139,6 +154,14 @@ impl Leases {
                 }
             };
         }
+        let mut read = (due || first).then(|| LeasedRead {
+            principal: *principal,
+            model: model.model.clone(),
+            tokenizer_version: model.tokenizer_version.clone(),
+            age_ms: 0,
+            hashes: hashes.to_vec(),
+            read_tokens: hit.unreported_tokens,
+        });
         if due {
             for hash in hashes {
                 self.reported(scope, *hash, now_ms);
@@ -146,21 +169,39 @@ impl Leases {
             if let Some(Known::Live(held)) = self.known.peek_mut(&(scope, *deepest)) {
                 held.unreported_tokens = 0;
             }
+        } else if let Some(message) = read.take() {
+            let at_ms = now_ms;
+            self.untold.push_back(Aged { at_ms, message });
         }
         Some(Leased {
             split: Split {
                 read: hit.tokens.into(),
                 ..Split::default()
             },
-            read: due.then(|| LeasedRead {
-                principal: *principal,
-                model: model.model.clone(),
-                tokenizer_version: model.tokenizer_version.clone(),
-                age_ms: 0,
-                hashes: hashes.to_vec(),
-                read_tokens: hit.unreported_tokens,
-            }),
+            read,
         })
+    }
+
+    /// Reads of a lease that have waited for long enough, as of the first of them: ask until there
+    /// is none.
+    pub fn untold(&mut self, now_ms: u64) -> Option<Aged<LeasedRead>> {
+        loop {
+            let oldest = self.untold.front()?;
+            if now_ms.saturating_sub(oldest.at_ms) < UNTOLD_MS_MAX {
+                return None;
+            }
+            let mut aged = self.untold.pop_front()?;
+            let read = &mut aged.message;
+            let scope = Scope::of(&read.principal, &read.model, &read.tokenizer_version);
+            let known = self.known.peek_mut(&(scope, *read.hashes.last()?));
+            // Nothing to tell where another read has told it, or the lease is gone.
+            if let Some(Known::Live(held)) = known
+                && held.unreported_tokens > 0
+            {
+                read.read_tokens = std::mem::take(&mut held.unreported_tokens);
+                return Some(aged);
+            }
+        }
     }
 
     /// The service answered a classification of `request` that was asked at `asked_ms`.

@@ -80,9 +80,9 @@ impl Outbox {
         }
     }
 
-    /// Adds a read.
-    pub fn read(&mut self, read: LeasedRead, now_ms: u64) {
-        self.reads.push(read, now_ms);
+    /// Adds a read of `at_ms`.
+    pub fn read(&mut self, read: LeasedRead, at_ms: u64) {
+        self.reads.push(read, at_ms);
     }
 
     /// The next batch to deliver, if one is due and none is in flight. Commits past their

@@ -321,3 +321,60 @@ fn the_least_recently_read_goes_first() {
     none.told("e", &[(1, M5, M5_MS)], 0);
     assert_eq!(none.read(&[1], 1), None);
 }
+
+#[test]
+fn reads_that_renew_nothing_are_told_together_when_the_first_has_waited() {
+    let mut edge = Edge::new();
+    edge.told("e", &[(1, M5, M5_MS), (2, H1, 12 * M5_MS)], 0);
+    for now_ms in [1_000, 1_500, 2_000] {
+        assert_eq!(edge.read(&[1], now_ms), Some((101, false)));
+    }
+    assert_eq!(edge.read(&[2], 2_500), Some((102, false)));
+    assert!(edge.0.untold(1_000 + UNTOLD_MS_MAX - 1).is_none());
+    let told = edge.0.untold(1_000 + UNTOLD_MS_MAX).unwrap();
+    assert_eq!((told.at_ms, told.message.read_tokens), (1_000, 3 * 101));
+    assert_eq!(told.message.hashes, [hash(1)]);
+    assert!(edge.0.untold(1_000 + UNTOLD_MS_MAX).is_none());
+    assert_eq!(edge.read(&[2], 3_000), Some((102, false)));
+    let told = edge.0.untold(60_000).unwrap();
+    assert_eq!((told.at_ms, told.message.read_tokens), (2_500, 2 * 102));
+    assert!(edge.0.untold(60_000).is_none(), "each is told once");
+}
+
+#[test]
+fn a_read_that_renews_tells_those_before_it() {
+    let mut edge = Edge::new();
+    edge.told("e", &[(1, M5, M5_MS)], 0);
+    assert_eq!(edge.read(&[1], 1_000), Some((101, false)));
+    let told = edge.classify(&[1], 4_000).unwrap().read.unwrap();
+    assert_eq!(told.read_tokens, 2 * 101);
+    assert!(edge.0.untold(60_000).is_none());
+}
+
+#[test]
+fn more_reads_than_may_wait_are_told_at_once() {
+    let mut edge = Edge::with_bytes(3 * UNTOLD_MAX * LEASE_BYTES);
+    let count = u32::try_from(UNTOLD_MAX).unwrap() + 1;
+    let prefix = |n: u32| {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        PrefixHash::new(bytes)
+    };
+    let leases = (0..count).map(|n| Lease {
+        hash: prefix(n),
+        tokens: 100,
+        tier: M5,
+        ttl_ms: M5_MS,
+    });
+    let classified = Classified {
+        tokenizer_version: "v".into(),
+        epoch: "e".into(),
+        leases: leases.collect(),
+        ..Classified::default()
+    };
+    edge.0.classified(&request(9), &classified, 0, 0);
+    for n in 0..count {
+        let leased = edge.0.classify(&who(), &model("v"), &[prefix(n)], 1_000);
+        assert_eq!(leased.unwrap().read.is_some(), n == count - 1, "{n}");
+    }
+}
