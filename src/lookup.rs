@@ -56,6 +56,27 @@ pub struct Asking {
     stage: Stage,
 }
 
+/// Why a classification has no answer.
+enum Failure {
+    /// No answer came in time.
+    Late,
+    /// The service is there and does not take this question, as one of another release may: no
+    /// reason to stop asking others.
+    Refused,
+    /// Anything else.
+    Broken,
+}
+
+impl Failure {
+    const fn of(status: Option<u16>) -> Self {
+        match status {
+            Some(GATEWAY_TIMEOUT) => Self::Late,
+            Some(400..500) => Self::Refused,
+            _ => Self::Broken,
+        }
+    }
+}
+
 /// How far a classification has come.
 enum Stage {
     /// Asked by hashes.
@@ -128,10 +149,11 @@ impl Lookup {
                 shared.metrics.bypassed(match reason {
                     Uncached::UnknownModel => Bypass::UnknownModel,
                     Uncached::UnknownPrincipal => Bypass::PrincipalRefused,
+                    Uncached::Other => Bypass::ClassifyRefused,
                 });
                 Self::Inactive
             }
-            None => asking.failed(shared, answer.status == Some(GATEWAY_TIMEOUT)),
+            None => asking.failed(shared, Failure::of(answer.status)),
         }
     }
 
@@ -197,7 +219,7 @@ impl Question {
         let elapsed_ms = shared.now_ms().saturating_sub(self.asked_at_ms);
         shared.metrics.classify_duration_ms.record(elapsed_ms);
         match outcome {
-            ClassifyOutcome::Ok => shared.classification(true),
+            ClassifyOutcome::Ok | ClassifyOutcome::Refused => shared.classification(true),
             ClassifyOutcome::Error | ClassifyOutcome::DeadlineExceeded => {
                 shared.classification(false);
             }
@@ -230,7 +252,7 @@ impl Asking {
     fn tell(mut self, shared: &Shared, read: u64) -> Lookup {
         if matches!(self.stage, Stage::Text { .. }) {
             // The service asked twice: it does not keep to the protocol.
-            return self.failed(shared, false);
+            return self.failed(shared, Failure::Broken);
         }
         self.stage = Stage::Text { read };
         let elapsed_ms = shared.now_ms().saturating_sub(self.question.asked_at_ms);
@@ -239,7 +261,7 @@ impl Asking {
             .classify_deadline_ms
             .saturating_sub(elapsed_ms);
         if left_ms == 0 {
-            return self.failed(shared, true);
+            return self.failed(shared, Failure::Late);
         }
         let text = self.question.prompt.take();
         let Question { flight, trace, .. } = &self.question;
@@ -255,17 +277,17 @@ impl Asking {
                 self.token = token;
                 Lookup::Asking(Box::new(self))
             }
-            Err(_) => self.failed(shared, false),
+            Err(_) => self.failed(shared, Failure::Broken),
         }
     }
 
     /// A failed count takes nothing from a read that is known already; without one the request
     /// is not cached.
-    fn failed(self, shared: &Shared, late: bool) -> Lookup {
-        let (outcome, bypass) = if late {
-            (ClassifyOutcome::DeadlineExceeded, Bypass::ClassifyLate)
-        } else {
-            (ClassifyOutcome::Error, Bypass::ClassifyFailed)
+    fn failed(self, shared: &Shared, failure: Failure) -> Lookup {
+        let (outcome, bypass) = match failure {
+            Failure::Late => (ClassifyOutcome::DeadlineExceeded, Bypass::ClassifyLate),
+            Failure::Refused => (ClassifyOutcome::Refused, Bypass::ClassifyRefused),
+            Failure::Broken => (ClassifyOutcome::Error, Bypass::ClassifyFailed),
         };
         self.question.settled(shared, outcome);
         shared.metrics.bypassed(bypass);

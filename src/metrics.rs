@@ -21,15 +21,17 @@ pub enum ClassifyOutcome {
     Ok,
     Error,
     DeadlineExceeded,
+    Refused,
     BreakerOpen,
     Abandoned,
 }
 
 impl ClassifyOutcome {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Ok,
         Self::Error,
         Self::DeadlineExceeded,
+        Self::Refused,
         Self::BreakerOpen,
         Self::Abandoned,
     ];
@@ -39,6 +41,7 @@ impl ClassifyOutcome {
             Self::Ok => "ok",
             Self::Error => "error",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Refused => "refused",
             Self::BreakerOpen => "breaker_open",
             Self::Abandoned => "abandoned",
         }

@@ -210,6 +210,9 @@ impl Running {
             leases.confirm(asked_at_ms);
         } else {
             leases.renew(view.epoch(), asked_at_ms);
+            if view == PolicyView::Foreign {
+                log::warn!("prompt-cache-filter: index service speaks another version");
+            }
             self.shared.policy.replace(view);
         }
     }

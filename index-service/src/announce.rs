@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prompt_cache_core::wire::{Policy, WIRE_VERSION};
+use prompt_cache_core::wire::{Policy, WIRE_VERSION, WIRE_VERSIONS};
 use tokio::time::Instant;
 
 use crate::metrics::{Metrics, StoreOperation, Tally};
@@ -119,6 +119,7 @@ fn announce(
     });
     let policy = Policy {
         v: WIRE_VERSION,
+        speaks: WIRE_VERSIONS.to_vec(),
         epoch: epoch.clone(),
         models: models.policies(),
     };

@@ -65,7 +65,7 @@ pub async fn classify(
             reason: Uncached::UnknownModel,
         }) => ClassifyOutcome::UnknownModel,
         Ok(ClassifyAnswer::Inactive {
-            reason: Uncached::UnknownPrincipal,
+            reason: Uncached::UnknownPrincipal | Uncached::Other,
         }) => ClassifyOutcome::UnknownPrincipal,
         Err(error) => error.outcome(),
     };

@@ -20,6 +20,7 @@ struct Others {
     envoy: Option<PathBuf>,
     filter: Option<PathBuf>,
     index: Option<PathBuf>,
+    standalone: Option<PathBuf>,
 }
 
 impl Layout {
@@ -31,9 +32,32 @@ impl Layout {
                 envoy: other("E2E_ENVOY"),
                 filter: other("E2E_FILTER"),
                 index: other("E2E_INDEX"),
+                standalone: None,
             },
             ..Self::at(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         }
+    }
+
+    /// The same with the programs and the configuration of an older release, from the folder that
+    /// `UPGRADE_FROM` names (`tests/upgrade/run` builds one); with this checkout's own where it is
+    /// not set.
+    pub fn of_older_release() -> Self {
+        let mut layout = Self::of_tests();
+        if let Some(folder) = std::env::var_os("UPGRADE_FROM").map(PathBuf::from) {
+            layout.others = Others {
+                envoy: layout.others.envoy,
+                filter: Some(folder.join("prompt-cache-filter.wasm")),
+                index: Some(folder.join("prompt-cache-index")),
+                standalone: Some(folder.join("standalone.yaml")),
+            };
+        }
+        layout
+    }
+
+    /// The same with the index service of `other`.
+    pub fn with_index_of(mut self, other: &Self) -> Self {
+        self.others.index = Some(other.index());
+        self
     }
 
     /// The checkout whose `dist/` holds the running program.
@@ -101,7 +125,8 @@ impl Layout {
 
     /// The config that stack and tests run.
     pub fn standalone(&self) -> PathBuf {
-        self.envoy_configs().join("standalone.yaml")
+        let ours = || self.envoy_configs().join("standalone.yaml");
+        self.others.standalone.clone().unwrap_or_else(ours)
     }
 
     /// `Err` names the first of `files` that is not there, and what makes it.

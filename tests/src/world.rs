@@ -63,6 +63,8 @@ pub struct Options {
     pub members: Vec<(&'static str, Value)>,
     /// Envoy's whole configuration, where it is not the shipped one.
     pub base: Option<Value>,
+    /// Which programs run, where it is not this checkout's.
+    pub layout: Option<Layout>,
 }
 
 impl World {
@@ -81,7 +83,7 @@ impl World {
 
     /// Like [`World::with`]; `Err` when Envoy or the service refuses to start.
     pub async fn try_with(options: Options) -> Result<Self, String> {
-        let layout = Layout::of_tests();
+        let layout = options.layout.clone().unwrap_or_else(Layout::of_tests);
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let upstream = Upstream::start().await;
         let mut index_config = index::Config {

@@ -9,6 +9,8 @@ pub enum Bypass {
     Body(Opaque),
     /// The service has not answered with a policy yet.
     NoPolicy,
+    /// The service speaks no version of the protocol that the filter does.
+    WireVersion,
     /// The model has no cache policy, or the request names none.
     UnknownModel,
     /// The request carries no credential.
@@ -19,6 +21,9 @@ pub enum Bypass {
     BreakerOpen,
     /// The classification failed.
     ClassifyFailed,
+    /// The service is there and does not take the question: it is of another release, or the
+    /// filter may not ask.
+    ClassifyRefused,
     /// The classification was not there in time.
     ClassifyLate,
     /// The response is compressed although the request did not allow it.
@@ -33,13 +38,15 @@ pub enum Bypass {
 
 impl Bypass {
     /// Every reason but those of [`Opaque`], in the order of the documentation.
-    const OWN: [Self; 11] = [
+    const OWN: [Self; 13] = [
         Self::NoPolicy,
+        Self::WireVersion,
         Self::UnknownModel,
         Self::NoPrincipal,
         Self::PrincipalRefused,
         Self::BreakerOpen,
         Self::ClassifyFailed,
+        Self::ClassifyRefused,
         Self::ClassifyLate,
         Self::Encoded,
         Self::ContentType,
@@ -57,11 +64,13 @@ impl Bypass {
         match self {
             Self::Body(opaque) => opaque.as_str(),
             Self::NoPolicy => "no_policy",
+            Self::WireVersion => "wire_version",
             Self::UnknownModel => "unknown_model",
             Self::NoPrincipal => "no_principal",
             Self::PrincipalRefused => "principal_refused",
             Self::BreakerOpen => "breaker_open",
             Self::ClassifyFailed => "classify_failed",
+            Self::ClassifyRefused => "classify_refused",
             Self::ClassifyLate => "classify_late",
             Self::Encoded => "encoded",
             Self::ContentType => "content_type",

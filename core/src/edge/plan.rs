@@ -111,7 +111,7 @@ pub fn plan(body: &[u8], context: &PlanContext<'_>, leases: &mut Leases) -> Plan
         // Which tiers a model has, and which is its default, only the policy says: without any,
         // nothing is refused that may be right.
         Err(refusal)
-            if matches!(context.policy, PolicyView::Unknown)
+            if !matches!(context.policy, PolicyView::Known { .. })
                 && refusal.reason.depends_on_tiers() =>
         {
             Vec::new()
@@ -191,6 +191,7 @@ fn plan_read(
     let callout = match (policy, context.principal) {
         (None, _) => Callout::Inactive(match context.policy {
             PolicyView::Unknown => Bypass::NoPolicy,
+            PolicyView::Foreign => Bypass::WireVersion,
             PolicyView::Known { .. } => Bypass::UnknownModel,
         }),
         (Some(_), None) => Callout::Inactive(Bypass::NoPrincipal),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::wire::{ModelPolicy, Policy, WIRE_VERSION};
+use crate::wire::{ModelPolicy, Policy, WIRE_VERSIONS, common_version};
 
 /// The last policy the service answered.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum PolicyView {
     /// The service has never answered: no model is active.
     #[default]
     Unknown,
+    /// The service speaks no version of the protocol that the filter does.
+    Foreign,
     /// What it said.
     Known {
         /// See [`Policy::epoch`].
@@ -20,12 +22,19 @@ pub enum PolicyView {
 }
 
 impl PolicyView {
-    /// Reads a policy answer; `None` if it is not one of this version.
+    /// Reads a policy answer; `None` if it is not one.
     // Inline: compiled where it is called, for size, not as fast as the rest of `core`.
     #[inline]
     pub fn parse(json: &[u8]) -> Option<Self> {
         let policy: Policy = serde_json::from_slice(json).ok()?;
-        if policy.v != WIRE_VERSION || policy.models.iter().any(|m| m.tiers.is_empty()) {
+        let spoken = match policy.speaks.as_slice() {
+            [] => &[policy.v],
+            spoken => spoken,
+        };
+        if common_version(&WIRE_VERSIONS, spoken).is_none() {
+            return Some(Self::Foreign);
+        }
+        if policy.models.iter().any(|m| m.tiers.is_empty()) {
             return None;
         }
         let models = policy.models.into_iter().map(|m| (m.model.clone(), m));
@@ -38,7 +47,7 @@ impl PolicyView {
     /// The policy of an active model.
     pub fn model(&self, name: &str) -> Option<&ModelPolicy> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Foreign => None,
             Self::Known { models, .. } => models.get(name),
         }
     }
@@ -46,8 +55,39 @@ impl PolicyView {
     /// What the service calls the present state of affairs.
     pub fn epoch(&self) -> &str {
         match self {
-            Self::Unknown => "",
+            Self::Unknown | Self::Foreign => "",
             Self::Known { epoch, .. } => epoch,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_says_which_versions_are_spoken() {
+        let models = r#""models":[{"model":"m","tiers":["5m"],"default_tier":"5m","min_prefix_tokens":1,"tokenizer_version":"t","later":{}}]"#;
+        let known = |view: &PolicyView| matches!(view, PolicyView::Known { .. });
+        let foreign = |view: &PolicyView| matches!(view, PolicyView::Foreign);
+        let table: [(String, fn(&PolicyView) -> bool); 6] = [
+            (format!(r#"{{"v":1,{models}}}"#), known),
+            (format!(r#"{{"v":1,"speaks":[1],"later":7,{models}}}"#), known),
+            (format!(r#"{{"v":1,"speaks":[3,2,1],{models}}}"#), known),
+            (r#"{"v":1,"speaks":[2,3],"models":[]}"#.to_owned(), foreign),
+            (r#"{"v":2,"models":[]}"#.to_owned(), foreign),
+            // What it says beside is of no interest.
+            (
+                r#"{"v":2,"models":[{"model":"m","tiers":[],"default_tier":"5m","min_prefix_tokens":1,"tokenizer_version":"t"}]}"#.to_owned(),
+                foreign,
+            ),
+        ];
+        for (json, is) in table {
+            let view = PolicyView::parse(json.as_bytes());
+            assert!(view.as_ref().is_some_and(is), "{json}: {view:?}");
+        }
+        assert_eq!(PolicyView::parse(br#"{"v":1}"#), None);
+        let foreign = PolicyView::Foreign;
+        assert!(foreign.model("m").is_none() && foreign.epoch().is_empty());
     }
 }

@@ -21,7 +21,6 @@ pub const MAX_CANDIDATES: usize = MAX_BREAKPOINTS * LOOK_BACK_BLOCKS as usize;
 
 /// A point the client wants cached up to: the boundary after block number `block` (from 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Breakpoint {
     /// Index of the last block of the prefix.
     pub block: u32,
@@ -31,7 +30,6 @@ pub struct Breakpoint {
 
 /// A boundary that may be a hit, with the hash of the prefix that ends there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Candidate {
     /// Index of the last block of the prefix.
     pub block: u32,
@@ -52,7 +50,6 @@ pub struct LiveEntry {
 
 /// An entry that a successful request will write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NewEntry {
     /// Identity of the prefix.
     pub hash: PrefixHash,

@@ -58,7 +58,6 @@ impl Tier {
 
 /// Tokens per tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TierTokens {
     /// Tokens of the five-minute tier.
     #[serde(rename = "5m", default)]

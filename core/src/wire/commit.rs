@@ -10,7 +10,6 @@ use crate::{
 /// A batch of at most [`super::MAX_COMMITS_PER_BATCH`] commits and
 /// [`super::MAX_READS_PER_BATCH`] reads. Idempotent: the same batch twice is the same as once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CommitBatch {
     /// [`super::WIRE_VERSION`].
     pub v: u32,
@@ -23,7 +22,6 @@ pub struct CommitBatch {
 
 /// A read that the edge answered without a callout: it extends lives as a classified one does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct LeasedRead {
     /// Who read.
     pub principal: Fingerprint,
@@ -42,7 +40,6 @@ pub struct LeasedRead {
 
 /// The entries of one successful request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Commit {
     /// Who paid.
     pub principal: Fingerprint,

@@ -7,8 +7,12 @@ use crate::ledger::Tier;
 /// The active models. The filter refreshes it every `policy_refresh_ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// [`super::WIRE_VERSION`].
+    /// Version of this document: 1 in every release.
     pub v: u32,
+    /// The versions of the protocol that the service speaks. A service without that of the
+    /// document names no models. Empty from one that is older than this member: it speaks `v`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speaks: Vec<u32>,
     /// Opaque; changes when something that was answered before may no longer stand: the ledger
     /// is another one or was purged, or credentials belong to other accounts. Empty when the
     /// service does not know (yet).

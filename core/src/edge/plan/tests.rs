@@ -107,7 +107,12 @@ fn why_a_request_is_not_cached() {
         callouts_allowed: false,
         ..Given::default()
     };
+    let foreign = Given {
+        policy: PolicyView::parse(br#"{"v":1,"speaks":[2,3],"models":[]}"#).unwrap(),
+        ..Given::default()
+    };
     assert_eq!(unknown.bypass(MARKED), Some(Bypass::NoPolicy));
+    assert_eq!(foreign.bypass(MARKED), Some(Bypass::WireVersion));
     assert_eq!(nobody.bypass(MARKED), Some(Bypass::NoPrincipal));
     assert_eq!(nobody.bypass(UNMARKED), Some(Bypass::NoPrincipal));
     assert_eq!(open.bypass(MARKED), Some(Bypass::BreakerOpen));
@@ -407,15 +412,17 @@ fn without_a_policy_nothing_is_refused_that_a_policy_may_allow() {
         let Plan::Refuse(_) = given(known()).plan(&body) else {
             panic!("wrong for this policy: {body}");
         };
-        let Plan::Forward(forward) = given(PolicyView::Unknown).plan(&body) else {
-            panic!("refused without a policy: {body}");
-        };
-        let sent = String::from_utf8(forward.body.unwrap()).unwrap();
-        assert!(!sent.contains("cache_control"), "{sent}");
-        assert!(matches!(
-            forward.callout,
-            Callout::Inactive(Bypass::NoPolicy)
-        ));
+        for none in [PolicyView::Unknown, PolicyView::Foreign] {
+            let Plan::Forward(forward) = given(none).plan(&body) else {
+                panic!("refused without a policy: {body}");
+            };
+            let sent = String::from_utf8(forward.body.unwrap()).unwrap();
+            assert!(!sent.contains("cache_control"), "{sent}");
+            assert!(matches!(
+                forward.callout,
+                Callout::Inactive(Bypass::NoPolicy | Bypass::WireVersion)
+            ));
+        }
     }
     // What no policy allows.
     let five = vec![part(plain); 5];
