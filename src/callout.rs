@@ -16,6 +16,10 @@ const BACKGROUND_TIMEOUT_MS: u64 = 5_000;
 /// Largest answer that is read, in bytes; a policy of ten thousand models fits.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 const JSON: &str = "application/json";
+/// Has Envoy ask once more, on another replica where there are several, when none was reached or
+/// the connection ended before an answer: as when a replica is restarted. Every call means the
+/// same twice.
+const RETRY: (&str, &str) = ("x-envoy-retry-on", "connect-failure,refused-stream,reset");
 
 /// Headers of the client's request that a callout carries on, so that one trace shows both.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +134,7 @@ fn pseudo_headers<'a>(
         (":method", method),
         (":path", path),
         (":authority", &config.index_authority),
+        RETRY,
     ]
 }
 

@@ -118,6 +118,7 @@ pub fn assemble(
             .map(|token| Bearer::new(Some(token))),
         limits,
         warm: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
     }))
 }
 

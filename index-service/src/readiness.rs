@@ -11,6 +11,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why requests cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
+    /// A shutdown has begun.
+    #[error("the service is stopping")]
+    Stopping,
     /// Start-up is not over.
     #[error("the service is starting")]
     Starting,
@@ -29,6 +32,7 @@ impl NotReady {
     /// What it says to programs.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Stopping => "stopping",
             Self::Starting => "starting",
             Self::ModelLoading(_) => "model_loading",
             Self::Accounts(_) | Self::Store => "store_unavailable",
@@ -41,6 +45,9 @@ impl NotReady {
 /// # Errors
 /// With what is missing.
 pub async fn readiness(service: &Service) -> Result<(), NotReady> {
+    if service.is_stopping() {
+        return Err(NotReady::Stopping);
+    }
     if !service.is_warm() {
         return Err(NotReady::Starting);
     }

@@ -2,9 +2,14 @@
 //! gracefully.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Version, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,48 +29,95 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection.
 const HTTP2_STREAMS_MAX: u32 = 256;
 
-/// Serves until `stop` resolves, then finishes what is in flight for at most
-/// `shutdown_grace_ms`.
+/// Serves until `stop` resolves and for `shutdown_delay_ms` after that, not ready; then finishes
+/// what is in flight for at most `shutdown_grace_ms`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     service: Arc<Service>,
     stop: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(service.limits.connections_max));
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_BACK_OFF).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            // Closed at once: the filter's callout fails fast and degrades.
-            service.metrics.shed.count(Shed::Connections);
-            continue;
-        };
-        let connection = connection(stream, router.clone());
-        let watched = graceful.watcher();
-        tokio::spawn(async move {
-            let _permit = permit;
-            // A connection that ends badly is the peer's affair.
-            let _ = watched.watch(connection).await;
-        });
-    }
+    let limits = &service.limits;
+    let closing = middleware::from_fn_with_state(Arc::clone(&service), close_when_stopping);
+    let server = Server {
+        listener,
+        router: router.layer(closing),
+        graceful: GracefulShutdown::new(),
+        connections: Arc::new(Semaphore::new(limits.connections_max)),
+        service: &service,
+    };
+    server.accept_until(stop).await;
+    service.stopping.store(true, Ordering::Release);
+    tracing::info!(delay_ms = limits.shutdown_delay_ms, "stopping");
+    let delay = Duration::from_millis(limits.shutdown_delay_ms);
+    server.accept_until(tokio::time::sleep(delay)).await;
+
+    let Server {
+        listener, graceful, ..
+    } = server;
     drop(listener);
-    let grace = Duration::from_millis(service.limits.shutdown_grace_ms);
+    let grace = Duration::from_millis(limits.shutdown_grace_ms);
     if tokio::time::timeout(grace, graceful.shutdown())
         .await
         .is_err()
     {
         tracing::warn!("requests were still running after shutdown_grace_ms");
     }
+}
+
+/// A listening socket and what became of it.
+struct Server<'a> {
+    listener: TcpListener,
+    router: Router,
+    graceful: GracefulShutdown,
+    connections: Arc<Semaphore>,
+    service: &'a Service,
+}
+
+impl Server<'_> {
+    /// Accepts connections, each served by a task of its own, until `end` resolves.
+    async fn accept_until(&self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut end => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+                // Closed at once: the filter's callout fails fast and degrades.
+                self.service.metrics.shed.count(Shed::Connections);
+                continue;
+            };
+            let connection = connection(stream, self.router.clone());
+            let watched = self.graceful.watcher();
+            tokio::spawn(async move {
+                let _permit = permit;
+                // A connection that ends badly is the peer's affair.
+                let _ = watched.watch(connection).await;
+            });
+        }
+    }
+}
+
+/// Tells the peer not to use the connection again, before it is closed: a request that meets a
+/// closing connection is lost. HTTP/2 has GOAWAY for that.
+async fn close_when_stopping(
+    State(service): State<Arc<Service>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && service.is_stopping() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 fn connection(

@@ -55,6 +55,8 @@ pub struct Service {
     pub admin: Option<Bearer>,
     /// Tokenizers are loaded and the sweeper runs.
     pub warm: AtomicBool,
+    /// A shutdown has begun.
+    pub stopping: AtomicBool,
 }
 
 impl Service {
@@ -72,5 +74,10 @@ impl Service {
     /// Whether start-up is over.
     pub fn is_warm(&self) -> bool {
         self.warm.load(Ordering::Acquire)
+    }
+
+    /// Whether a shutdown has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 }

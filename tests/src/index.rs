@@ -27,7 +27,7 @@ pub struct Config {
     pub port: u16,
     /// The service's own config file; without one it serves the model `demo`.
     pub file: Option<PathBuf>,
-    /// Where its store is.
+    /// Where its embedded store is; empty where `file` names another store.
     pub data_dir: PathBuf,
 }
 
@@ -55,10 +55,10 @@ impl Index {
         if let Some(file) = &config.file {
             command.arg("--config").arg(file);
         }
-        command
-            .args(["--listen", &address.to_string()])
-            .arg("--data-dir")
-            .arg(&config.data_dir);
+        command.args(["--listen", &address.to_string()]);
+        if !config.data_dir.as_os_str().is_empty() {
+            command.arg("--data-dir").arg(&config.data_dir);
+        }
         let mut process = Process::spawn("prompt-cache-index", command, output)?;
         let client = Client::new(address);
         let ready = poll(START_DEADLINE, async || {

@@ -155,6 +155,8 @@ pub struct Limits {
     pub tokenize_timeout_ms: u64,
     /// Longest time for one `/v1` request, from its headers to its answer.
     pub request_timeout_ms: u64,
+    /// How long the service goes on serving, not ready, before it shuts down.
+    pub shutdown_delay_ms: u64,
     /// How long a shutdown waits for requests in flight.
     pub shutdown_grace_ms: u64,
 }

@@ -287,6 +287,11 @@ pub(super) struct RawLimits {
     /// Longest `/v1` request, body included; then 504.
     #[schemars(range(min = 1, max = WAIT_MS_MAX))]
     pub request_timeout_ms: u64,
+    /// How long the service goes on serving after SIGTERM, not ready and closing each connection
+    /// with its next answer, so that balancers turn to other replicas first. With several
+    /// replicas: more than the balancer takes to notice.
+    #[schemars(range(max = WAIT_MS_MAX))]
+    pub shutdown_delay_ms: u64,
     /// How long a shutdown waits for requests in flight.
     #[schemars(range(max = WAIT_MS_MAX))]
     pub shutdown_grace_ms: u64,
@@ -306,6 +311,7 @@ impl Default for RawLimits {
             tokenize_queue_max: 256,
             tokenize_timeout_ms: 4000,
             request_timeout_ms: 10_000,
+            shutdown_delay_ms: 0,
             shutdown_grace_ms: 10_000,
         }
     }

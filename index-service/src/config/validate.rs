@@ -364,6 +364,12 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
         WAIT_MS_MAX,
     )?;
     between(
+        "limits.shutdown_delay_ms",
+        raw.shutdown_delay_ms,
+        0,
+        WAIT_MS_MAX,
+    )?;
+    between(
         "limits.shutdown_grace_ms",
         raw.shutdown_grace_ms,
         0,
@@ -380,6 +386,7 @@ fn limits(raw: &RawLimits) -> Result<Limits, Invalid> {
         tokenize_queue_max: raw.tokenize_queue_max,
         tokenize_timeout_ms: raw.tokenize_timeout_ms,
         request_timeout_ms: raw.request_timeout_ms,
+        shutdown_delay_ms: raw.shutdown_delay_ms,
         shutdown_grace_ms: raw.shutdown_grace_ms,
     })
 }

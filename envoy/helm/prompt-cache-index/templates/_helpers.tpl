@@ -24,6 +24,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $options "data_dir" "/var/lib/prompt-cache" }}
 {{- else }}
 {{- $_ := set $options "url_file" "/run/prompt-cache/store/url" }}
+{{- /* Until everybody knows that this replica is going. */}}
+{{- $_ := set $config "limits" (merge ($config.limits | default dict) (dict "shutdown_delay_ms" 5000)) }}
 {{- end }}
 {{- $_ := set $config "store" (dict .Values.store.kind $options) }}
 {{- if .Values.auth.existingSecret }}
