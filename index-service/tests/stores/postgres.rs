@@ -138,11 +138,60 @@ async fn a_newer_schema_is_refused() {
     let admin = admin(&url(), &schema).await;
     let newer = "INSERT INTO migrations (version) VALUES (1000)";
     admin.batch_execute(newer).await.unwrap();
-    let error = store(&schema, &url(), PATIENT).ping().await.unwrap_err();
-    assert!(
-        error.to_string().contains("at version 1000, newer"),
-        "{error}"
-    );
+    let refused = async || {
+        let error = store(&schema, &url(), PATIENT).ping().await.unwrap_err();
+        assert!(
+            error.to_string().contains("at version 1000, newer"),
+            "{error}"
+        );
+    };
+    // Of a release that did not say who can go on, and of one that says that we cannot.
+    refused().await;
+    for needs in [3, 1000] {
+        let says = format!("UPDATE migrations SET needs = {needs} WHERE version = 1000");
+        admin.batch_execute(&says).await.unwrap();
+        refused().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
+async fn a_newer_schema_that_only_adds_is_used() {
+    let schema = fresh_name();
+    let first = store(&schema, &url(), PATIENT);
+    first.write(vec![write(1, 1, 1000)], NOW).await.unwrap();
+    let admin = admin(&url(), &schema).await;
+    let newer = "CREATE TABLE of_a_later_release (it integer);
+                 INSERT INTO migrations (version, needs) VALUES (3, 1), (4, 2)";
+    admin.batch_execute(newer).await.unwrap();
+    let second = store(&schema, &url(), PATIENT);
+    assert_eq!(tokens(&second, 1, 1).await, Some(2));
+    second.write(vec![write(1, 2, 1000)], NOW).await.unwrap();
+    assert_eq!(tokens(&first, 1, 2).await, Some(3));
+}
+
+/// The schema as releases made it that did not say who can go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server: ./just test-stores"]
+async fn an_older_schema_is_taken_forward_while_an_older_replica_runs() {
+    let schema = fresh_name();
+    let older = store(&schema, &url(), PATIENT);
+    older.write(vec![write(1, 1, 1000)], NOW).await.unwrap();
+    let admin = admin(&url(), &schema).await;
+    let back = "DROP TABLE account_keys, accounts, accounts_version;
+                DROP FUNCTION replace_accounts_version;
+                DELETE FROM migrations WHERE version = 2;
+                ALTER TABLE migrations DROP COLUMN needs";
+    admin.batch_execute(back).await.unwrap();
+    let newer = store(&schema, &url(), PATIENT);
+    assert_eq!(tokens(&newer, 1, 1).await, Some(2));
+    newer.write(vec![write(1, 2, 1000)], NOW).await.unwrap();
+    older.write(vec![write(1, 3, 1000)], NOW).await.unwrap();
+    assert_eq!(tokens(&older, 1, 2).await, Some(3));
+    assert_eq!(tokens(&newer, 1, 3).await, Some(4));
+    let said = "SELECT count(*) FROM migrations WHERE coalesce(needs, version) = 1";
+    let said: i64 = admin.query_one(said, &[]).await.unwrap().get(0);
+    assert_eq!(said, 2, "both steps");
 }
 
 #[tokio::test]

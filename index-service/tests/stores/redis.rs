@@ -48,6 +48,52 @@ async fn native_lives(url: &str, prefix: &str) -> Vec<i64> {
 
 #[tokio::test]
 #[ignore = "needs a Redis server: ./just test-stores"]
+async fn a_ledger_of_a_newer_format_is_refused_and_left_alone() {
+    let url = std::env::var("TEST_REDIS_URL").expect("./just test-stores sets it");
+    let prefix = fresh_name();
+    let running = store(&url, &prefix);
+    running
+        .write(vec![write(1, 1, 300_000)], NOW)
+        .await
+        .unwrap();
+    let (mut link, _) = keys(&url, &prefix).await;
+    let format = format!("{prefix}:format");
+    let said: u64 = redis::cmd("GET")
+        .arg(&format)
+        .query_async(&mut link)
+        .await
+        .unwrap();
+    assert_eq!(said, 1);
+    let set = async |link: &mut redis::aio::MultiplexedConnection, format: &str, to: u64| {
+        let mut set = redis::cmd("SET");
+        set.arg(format)
+            .arg(to)
+            .query_async::<()>(link)
+            .await
+            .unwrap();
+    };
+    set(&mut link, &format, 2).await;
+    let late = store(&url, &prefix);
+    for _ in 0..2 {
+        let batch = vec![write(1, 2, 300_000)];
+        let errors = [
+            late.ping().await.unwrap_err(),
+            late.write(batch, NOW).await.unwrap_err(),
+            late.look_up(&scope(1), &[hash(1)], NOW).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains("format 2, newer"), "{error}");
+        }
+    }
+    assert_eq!(keys(&url, &prefix).await.1.len(), 1);
+    // One that ran before goes on; and so does the late one when the ledger is of its own format.
+    assert_eq!(tokens(&running, 1, 1).await, Some(2));
+    set(&mut link, &format, 1).await;
+    assert_eq!(tokens(&late, 1, 1).await, Some(2));
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server: ./just test-stores"]
 async fn redis_removes_an_entry_a_while_after_its_life_by_its_own_clock() {
     let url = std::env::var("TEST_REDIS_URL").expect("./just test-stores sets it");
     let prefix = fresh_name();

@@ -3,17 +3,31 @@
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
+/// A step from one version of the schema to the next.
+struct Step {
+    sql: &'static str,
+    /// The oldest version of the schema whose programs can go on after it: 1 where the step only
+    /// adds what they do not look at. Kept in the schema, so that they learn it.
+    needs: i32,
+}
+
 /// Every step so far, in order; a schema's version is how many it has behind it.
-const STEPS: &[&str] = &[
-    include_str!("migrations/0001_ledger.sql"),
-    include_str!("migrations/0002_accounts.sql"),
+const STEPS: &[Step] = &[
+    Step {
+        sql: include_str!("migrations/0001_ledger.sql"),
+        needs: 1,
+    },
+    Step {
+        sql: include_str!("migrations/0002_accounts.sql"),
+        needs: 1,
+    },
 ];
 
 /// How a migration ended.
 pub enum Outcome {
     /// The tables are those of this version.
     Ready,
-    /// A newer version of the service has been here: its rules are unknown.
+    /// A newer version of the service has been here, and this one cannot live with its rules.
     Newer(i32),
 }
 
@@ -41,26 +55,37 @@ pub async fn migrate(client: &mut ClientWrapper, schema: &str) -> Result<Outcome
         .batch_execute(
             "CREATE TABLE IF NOT EXISTS migrations (
                 version integer PRIMARY KEY,
-                applied_at timestamptz NOT NULL DEFAULT now()
+                applied_at timestamptz NOT NULL DEFAULT now(),
+                needs integer
             )",
         )
         .await?;
-    let row = transaction
-        .query_one("SELECT coalesce(max(version), 0) FROM migrations", &[])
-        .await?;
-    let found: i32 = row.try_get(0)?;
+    let says_needs = "SELECT EXISTS (SELECT FROM pg_attribute
+                      WHERE attrelid = 'migrations'::regclass AND attname = 'needs')";
+    let row = transaction.query_one(says_needs, &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        // The table of a release that did not say it. Such releases go on without the column.
+        transaction
+            .batch_execute("ALTER TABLE migrations ADD COLUMN needs integer")
+            .await?;
+    }
+    let found = "SELECT coalesce(max(version), 0), coalesce(max(coalesce(needs, version)), 0)
+                 FROM migrations";
+    let row = transaction.query_one(found, &[]).await?;
+    let (found, needs): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
     for (version, step) in (1..).zip(STEPS) {
         if version > found {
-            transaction.batch_execute(step).await?;
+            transaction.batch_execute(step.sql).await?;
+            let insert = "INSERT INTO migrations (version, needs) VALUES ($1, $2)";
             transaction
-                .execute("INSERT INTO migrations (version) VALUES ($1)", &[&version])
+                .execute(insert, &[&version, &step.needs])
                 .await?;
             tracing::info!(version, "migrated the ledger's schema");
         }
     }
     transaction.commit().await?;
     let known = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
-    Ok(if found > known {
+    Ok(if needs > known {
         Outcome::Newer(found)
     } else {
         Outcome::Ready

@@ -69,6 +69,11 @@ impl Keys {
         format!("{}:epoch", self.prefix)
     }
 
+    /// Which releases can work with the ledger.
+    pub fn format(&self) -> String {
+        format!("{}:format", self.prefix)
+    }
+
     /// What a ping writes.
     pub fn ping(&self) -> String {
         format!("{}:ping", self.prefix)
@@ -95,7 +100,13 @@ mod tests {
     #[test]
     fn other_keys_are_no_entries() {
         let keys = Keys::new("p");
-        for other in [keys.scopes(), keys.epoch(), keys.ping(), keys.pattern(None)] {
+        for other in [
+            keys.scopes(),
+            keys.epoch(),
+            keys.format(),
+            keys.ping(),
+            keys.pattern(None),
+        ] {
             assert_eq!(keys.parse(other.as_bytes()), None);
         }
     }

@@ -13,6 +13,7 @@ mod value;
 mod walk;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use prompt_cache_core::PrefixHash;
@@ -20,8 +21,8 @@ use prompt_cache_core::ledger::LiveEntry;
 use redis::Script;
 
 use self::keys::Keys;
-use self::link::Connector;
-use self::operations::{LookUp, Ping, ScopeScripts};
+use self::link::{Connector, Operation};
+use self::operations::{FORMAT, LookUp, Ping, ReadFormat, ScopeScripts};
 use self::walk::{Count, Place, ReadEpoch, Register, Remove, ReplaceEpoch, Scan, Scopes};
 use super::{
     Cursor, Epoch, Page, Refresh, Scope, ScopeInfo, Stats, Store, StoreError, Swept, Write,
@@ -34,6 +35,8 @@ pub struct RedisStore {
     keys: Keys,
     merge: Script,
     refresh: Script,
+    /// The ledger is of a format that this release knows.
+    known: AtomicBool,
 }
 
 impl RedisStore {
@@ -48,7 +51,23 @@ impl RedisStore {
             keys: Keys::new(&config.key_prefix),
             merge: Script::new(include_str!("merge.lua")),
             refresh: Script::new(include_str!("refresh.lua")),
+            known: AtomicBool::new(false),
         })
+    }
+
+    /// Does it, unless the ledger is of a newer format, which is asked once.
+    async fn perform<O: Operation>(&self, operation: &O) -> Result<O::Answer, StoreError> {
+        if !self.known.load(Ordering::Acquire) {
+            let keys = &self.keys;
+            let format = self.connector.perform(&ReadFormat { keys }).await?;
+            if format > FORMAT {
+                return Err(StoreError::Failed(format!(
+                    "the ledger is of format {format}, newer than this service, which knows {FORMAT}"
+                )));
+            }
+            self.known.store(true, Ordering::Release);
+        }
+        self.connector.perform(operation).await
     }
 }
 
@@ -70,17 +89,17 @@ impl Store for RedisStore {
             hashes,
             now_ms,
         };
-        self.connector.perform(&look_up).await
+        self.perform(&look_up).await
     }
 
     async fn write(&self, writes: Vec<Write>, now_ms: u64) -> Result<(), StoreError> {
         let scripts = ScopeScripts::write(&self.merge, &self.keys, &writes, now_ms);
-        self.connector.perform(&scripts).await
+        self.perform(&scripts).await
     }
 
     async fn refresh(&self, refreshes: Vec<Refresh>) -> Result<(), StoreError> {
         let scripts = ScopeScripts::refresh(&self.refresh, &self.keys, &refreshes);
-        self.connector.perform(&scripts).await
+        self.perform(&scripts).await
     }
 
     async fn sweep(&self, _now_ms: u64, _limit: usize) -> Result<Swept, StoreError> {
@@ -92,7 +111,7 @@ impl Store for RedisStore {
             keys: &self.keys,
             infos: scopes,
         };
-        self.connector.perform(&register).await
+        self.perform(&register).await
     }
 
     async fn scopes(&self, from: Cursor, limit: usize) -> Result<Page<ScopeInfo>, StoreError> {
@@ -101,7 +120,7 @@ impl Store for RedisStore {
             from: place(&from)?,
             limit,
         };
-        self.connector.perform(&scopes).await
+        self.perform(&scopes).await
     }
 
     async fn purge(&self, scopes: &[Scope]) -> Result<u64, StoreError> {
@@ -114,7 +133,7 @@ impl Store for RedisStore {
                 scopes: &scopes,
                 from,
             };
-            let (count, place) = self.connector.perform(&remove).await?;
+            let (count, place) = self.perform(&remove).await?;
             removed += count;
             next = place;
         }
@@ -122,7 +141,7 @@ impl Store for RedisStore {
             keys: &self.keys,
             next: Epoch::random()?,
         };
-        self.connector.perform(&replace).await?;
+        self.perform(&replace).await?;
         Ok(removed)
     }
 
@@ -131,7 +150,7 @@ impl Store for RedisStore {
             keys: &self.keys,
             fresh: Epoch::random()?,
         };
-        let epoch = self.connector.perform(&read).await?;
+        let epoch = self.perform(&read).await?;
         epoch.ok_or_else(|| StoreError::Failed("the epoch is not one".to_owned()))
     }
 
@@ -141,11 +160,11 @@ impl Store for RedisStore {
             from: place(&from)?,
             limit,
         };
-        self.connector.perform(&scan).await
+        self.perform(&scan).await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        let entries = self.connector.perform(&Count { keys: &self.keys }).await?;
+        let entries = self.perform(&Count { keys: &self.keys }).await?;
         Ok(Stats {
             entries,
             disk_bytes: 0,
@@ -154,7 +173,7 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.connector.perform(&Ping { keys: &self.keys }).await
+        self.perform(&Ping { keys: &self.keys }).await
     }
 
     async fn close(&self) {

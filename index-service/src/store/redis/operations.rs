@@ -16,6 +16,8 @@ use crate::store::{Refresh, Scope, Write, is_live, merge};
 /// What an entry outlives its expiry by in Redis. Native expiry only frees memory: whether an
 /// entry is live is for the service's clock, and a refresh may arrive a little late.
 pub const GRACE_MS: u64 = 60_000;
+/// Version of the keys and values here. A release that changes what older ones read raises it.
+pub const FORMAT: u64 = 1;
 /// Life of what a ping writes.
 const PING_MS: u64 = 60_000;
 
@@ -118,6 +120,28 @@ impl Operation for ScopeScripts<'_> {
             }
         });
         try_join_all(calls).await.map(drop)
+    }
+}
+
+/// The oldest format whose programs can work with the ledger.
+pub struct ReadFormat<'a> {
+    pub keys: &'a Keys,
+}
+
+impl Operation for ReadFormat<'_> {
+    type Answer = u64;
+
+    async fn run(&self, mut link: Link) -> RedisResult<u64> {
+        let key = self.keys.format();
+        let format: Option<u64> = cmd("GET").arg(&key).query_async(&mut link).await?;
+        if let Some(format) = format {
+            return Ok(format);
+        }
+        // New, or of a release that did not say it. A server that is full can still be read.
+        let mut set = cmd("SET");
+        set.arg(&key).arg(FORMAT).arg("NX");
+        let _ = set.query_async::<()>(&mut link).await;
+        Ok(FORMAT)
     }
 }
 
