@@ -41,9 +41,14 @@ test-page: build
 
 # The ledger on real PostgreSQL, Redis and a Redis Cluster, their faults included; installs them with apt
 [positional-arguments]
-test-stores *ARGS: _nextest
+test-stores *ARGS: build _envoy _nextest
     cargo build --locked --quiet --package prompt-cache-test-servers
     tests/servers/run {{ quote(target / "debug/with-stores") }} cargo nextest run --locked --workspace --exclude prompt-cache-filter --run-ignored only "$@"
+
+# Programs of older COMMITs (those of tests/upgrade/commits) with these: filter and service of two releases, ledgers, a rolling replacement
+test-upgrade *COMMITS: build _envoy _nextest
+    cargo build --locked --quiet --package prompt-cache-test-servers
+    @tests/upgrade/run {{ quote(target) }} {{ quote(target / "debug/with-stores") }} {{ COMMITS }}
 
 # Our token counts beside the Python libraries' on generated conversations (ORACLE_CONVERSATIONS=10000)
 test-oracle:
