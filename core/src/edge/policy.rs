@@ -67,10 +67,11 @@ mod tests {
 
     #[test]
     fn the_policy_says_which_versions_are_spoken() {
+        type Is = fn(&PolicyView) -> bool;
         let models = r#""models":[{"model":"m","tiers":["5m"],"default_tier":"5m","min_prefix_tokens":1,"tokenizer_version":"t","later":{}}]"#;
         let known = |view: &PolicyView| matches!(view, PolicyView::Known { .. });
         let foreign = |view: &PolicyView| matches!(view, PolicyView::Foreign);
-        let table: [(String, fn(&PolicyView) -> bool); 6] = [
+        let table: [(String, Is); 6] = [
             (format!(r#"{{"v":1,{models}}}"#), known),
             (format!(r#"{{"v":1,"speaks":[1],"later":7,{models}}}"#), known),
             (format!(r#"{{"v":1,"speaks":[3,2,1],{models}}}"#), known),
