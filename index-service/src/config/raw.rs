@@ -277,7 +277,8 @@ pub(super) struct RawLimits {
     /// own.
     #[schemars(range(min = 1, max = COUNT_MAX), extend("x-default" = "one per core"))]
     pub tokenize_concurrency_max: Option<usize>,
-    /// Prompts waiting in each of the two lanes; more are answered 503.
+    /// Prompts waiting in each of the two lanes; more are answered 503. So are those that would
+    /// wait longer than a quarter of `tokenize_timeout_ms`, as fast as counts are at the time.
     #[schemars(range(max = COUNT_MAX))]
     pub tokenize_queue_max: usize,
     /// Longest wait and count of one prompt. Beyond it the read is answered and nothing is written.

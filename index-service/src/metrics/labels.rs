@@ -146,7 +146,7 @@ label! {
     ShedLabels, reason: Shed {
         /// `concurrency_max` requests were running.
         Concurrency,
-        /// `tokenize_queue_max` prompts were waiting.
+        /// `tokenize_queue_max` prompts were waiting, or those that were would take too long.
         TokenizeQueue,
         /// `text_bytes_in_flight_max` were held.
         TextBytes,

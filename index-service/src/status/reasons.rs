@@ -60,7 +60,7 @@ reasons! {
     CommitStoreError = "commit_store_error",
     /// `concurrency_max` requests were running.
     ShedConcurrency = "shed_concurrency",
-    /// `tokenize_queue_max` prompts were waiting.
+    /// `tokenize_queue_max` prompts were waiting, or those that were would take too long.
     ShedTokenizeQueue = "shed_tokenize_queue",
     /// `text_bytes_in_flight_max` were held.
     ShedTextBytes = "shed_text_bytes",
