@@ -85,6 +85,16 @@ chaos-plants *LIES="read-more other-tenant flip-byte unearned expired long-hold 
         echo "$lie: found out, $(tail -n 1 dist/chaos-plant.log | tr -s ' ')"; \
     done
 
+# Twice what the index service can take, and twice what Envoy can take, beside Envoy alone. Needs two cores (see docs/reliability.md)
+overload: build _envoy
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/load") }} load
+    @exec taskset --cpu-list {{ bench_load_core }} dist/load overload
+
+# Mixed requests, and what memory, descriptors, connections, stats and the ledger do meanwhile: draws docs/soak.svg
+soak REQUESTS="2000000": build _trap _envoy
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/load") }} load
+    @SOAK_PLOT=${SOAK_PLOT-docs/soak.svg} exec dist/load soak {{ REQUESTS }}
+
 # core's tests again, as wasm32-wasip1 with SIMD like the filter itself, under Node 20 or newer
 test-wasm *ARGS: _wasm
     @if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \

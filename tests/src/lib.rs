@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod cpu;
 pub mod deadline;
 pub mod engine;
 pub mod envoy;
@@ -11,7 +12,10 @@ pub mod http;
 pub mod http2;
 pub mod index;
 pub mod layout;
+pub mod load;
+pub mod machine;
 pub mod process;
+pub mod spread;
 pub mod stack;
 pub mod stand_in;
 pub mod upstream;

@@ -1,8 +1,8 @@
 //! `bench core`: each case natively and inside the VM, ours beside the plain way, and the bars.
 
-use prompt_cache_e2e::layout::Layout;
+use prompt_cache_e2e::{layout::Layout, machine};
 
-use crate::{Settings, corpus::cases::cases, machine, vm};
+use crate::{Settings, corpus::cases::cases, vm};
 
 /// What issue 3 asks for: case, where, most nanoseconds for one pass over `bytes`.
 const BARS: [(&str, Place, Bar); 5] = [

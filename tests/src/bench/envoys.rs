@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use prompt_cache_e2e::{
     client::Client,
+    cpu::cpu_ns,
     deadline::poll,
     envoy::{self, Stats},
     http::Request,
@@ -13,7 +14,7 @@ use prompt_cache_e2e::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::{Settings, cpu::cpu_ns, vm};
+use crate::{Settings, vm};
 
 /// How long an Envoy may take to listen, and its filter to know the models.
 const START_DEADLINE: Duration = Duration::from_secs(60);

@@ -1,14 +1,16 @@
 //! One request at a time, now through the one Envoy and now through the other: added latency, and
 //! how long the last frame waited.
 
-use prompt_cache_e2e::deadline::{PATIENCE, poll};
+use prompt_cache_e2e::{
+    deadline::{PATIENCE, poll},
+    spread::Spread,
+};
 
 use crate::{
     Settings,
     client::Connection,
     envoys::Variant,
     prompts::{Cache, Prompt},
-    spread::Spread,
     upstream::Pace,
     world::World,
 };

@@ -9,14 +9,11 @@
 mod answer;
 mod client;
 mod core_table;
-mod cpu;
 mod envoys;
 mod latency;
-mod machine;
 mod plot;
 mod prompts;
 mod requests;
-mod spread;
 mod streams;
 mod upstream;
 mod vm;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prompt_cache_e2e::spread::Spread;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     client::Connection,
     envoys::Variant,
     prompts::{Cache, Prompt},
-    spread::Spread,
     upstream::Pace,
     world::World,
 };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use prompt_cache_e2e::spread::Spread;
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
@@ -10,7 +11,6 @@ use crate::{
     client::{Connection, Times},
     envoys::Variant,
     prompts::{Cache, Prompt},
-    spread::Spread,
     upstream::{EVENT_INTERVAL, Pace},
     world::World,
 };

@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use prompt_cache_e2e::{
+    cpu::cpu_ns,
     index::{self, Index},
     layout::Layout,
+    machine,
     process::Output,
 };
 use tempfile::TempDir;
@@ -14,9 +16,8 @@ use crate::{
     Settings,
     answer::Answers,
     client::Connection,
-    cpu::cpu_ns,
     envoys::{Envoy, Variant},
-    latency, machine, plot,
+    latency, plot,
     prompts::{Cache, Prompt},
     requests, streams,
     upstream::{self, Pace},

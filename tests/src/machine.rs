@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use prompt_cache_e2e::layout::Layout;
+use crate::layout::Layout;
 
 /// One line: processor, cores, kernel, Envoy, filter, load of the machine.
 pub fn line(layout: &Layout) -> String {
