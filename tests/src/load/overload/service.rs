@@ -55,7 +55,7 @@ impl Classifications {
     }
 
     /// The next one on the wire.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn draw(&mut self) -> Vec<u8> {
         self.topic += 1;
         let mut hash = [7; 32];
         hash[..8].copy_from_slice(&self.topic.to_be_bytes());
@@ -80,7 +80,7 @@ impl Classifications {
 /// Classifications per second that it answers, a few at a time.
 pub async fn capacity(address: SocketAddr, text: &str) -> Result<f64, String> {
     let mut classifications = Classifications::new(text, 1 << 40);
-    closed(address, CONNECTIONS, TIME, move || classifications.next()).await
+    closed(address, CONNECTIONS, TIME, move || classifications.draw()).await
 }
 
 /// So many per second, whatever it answers.
@@ -88,7 +88,7 @@ pub async fn flood(address: SocketAddr, text: &str, plan: Plan) -> Tally {
     let mut classifications = Classifications::new(text, (1 << 41) + (plan.seed << 32));
     let mut tallies = run(address, plan, |_| Shot {
         kind: "classify",
-        bytes: classifications.next(),
+        bytes: classifications.draw(),
     })
     .await;
     tallies.remove("classify").unwrap_or_default()

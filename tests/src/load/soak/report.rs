@@ -180,3 +180,64 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report of `count` samples, in which the quantity `leaks` grows by 40 for each million.
+    fn report(count: u32, leaks: Option<usize>) -> Report {
+        let sample = |n: u32| {
+            let requests = MILLION * 2.0 * f64::from(n) / f64::from(count);
+            let mut values = [100.0; QUANTITIES.len()];
+            if let Some(leaks) = leaks {
+                values[leaks] += 40.0 * requests / MILLION;
+            }
+            Sample { requests, values }
+        };
+        Report {
+            settings: Settings {
+                requests: 2_000_000,
+                seed: 1,
+                connections: 1,
+                every: Duration::from_secs(1),
+                plot: None,
+            },
+            time: Duration::from_secs(1),
+            samples: (0..count).map(sample).collect(),
+            idle: sample(count),
+            counts: Counts::default(),
+            vms_lost: 0,
+            swept: 0,
+        }
+    }
+
+    #[test]
+    fn what_grows_is_named() {
+        assert_eq!(report(300, None).growing(), [""; 0]);
+        for (index, quantity) in QUANTITIES.iter().enumerate() {
+            let growing = report(300, Some(index)).growing();
+            assert_eq!(growing.len(), 1, "{growing:?}");
+            assert!(growing[0].starts_with(quantity.name), "{growing:?}");
+        }
+        // Too few to say anything.
+        assert_eq!(report(20, Some(0)).growing(), [""; 0]);
+    }
+
+    #[test]
+    fn wrong_answers_and_missing_reads_are_named() {
+        let mut report = report(300, None);
+        for n in 0..10 {
+            report.counts.ended(Kind::Hot, Ok(()));
+            report.counts.cached(Kind::Hot, n < 8, false);
+        }
+        assert_eq!(report.wrong_answers(), [""; 0]);
+        report.counts.ended(Kind::Hot, Ok(()));
+        assert_eq!(report.wrong_answers(), ["8 reads of 11"]);
+        let broke = Err("no answer".to_owned());
+        report.counts.ended(Kind::Failed, broke);
+        report.vms_lost = 1;
+        let wrong = ["Failed: no answer", "8 reads of 11", "1 VMs lost"];
+        assert_eq!(report.wrong_answers(), wrong);
+    }
+}

@@ -111,7 +111,7 @@ async fn client(shared: Rc<Shared>) {
             kind,
             expected,
             bytes,
-        } = shared.traffic.borrow_mut().next();
+        } = shared.traffic.borrow_mut().draw();
         let exchange = exchange(&shared, &mut connection, kind, expected, &bytes);
         let outcome = match timeout(ANSWER_MAX, exchange).await {
             Ok(outcome) => outcome,

@@ -19,14 +19,16 @@ pub struct Quantity {
 
 const MIB: f64 = 1_048_576.0;
 
-/// All of them, in the order of [`Sample::values`].
+/// All of them, in the order of [`Sample::values`]. How many connections there are depends on how
+/// long answers take, and so on who else uses the machine: what grows with the requests does so
+/// beyond that.
 pub const QUANTITIES: [Quantity; 9] = [
     quantity("Envoy's memory (RSS)", "MiB", MIB, 4.0),
     quantity("service's memory (RSS)", "MiB", MIB, 4.0),
     quantity("filter VM's memory", "pages", 1.0, 2.0),
-    quantity("Envoy's file descriptors", "", 1.0, 8.0),
-    quantity("service's file descriptors", "", 1.0, 8.0),
-    quantity("Envoy's connections", "", 1.0, 8.0),
+    quantity("Envoy's file descriptors", "", 1.0, 30.0),
+    quantity("service's file descriptors", "", 1.0, 30.0),
+    quantity("Envoy's connections", "", 1.0, 30.0),
     quantity("Envoy's stats", "", 1.0, 1.0),
     quantity("service's metrics", "", 1.0, 1.0),
     quantity("ledger file", "MiB", MIB, 4.0),

@@ -153,7 +153,7 @@ impl Traffic {
     }
 
     /// The next request.
-    pub fn next(&mut self) -> Shot {
+    pub fn draw(&mut self) -> Shot {
         let kind = Kind::drawn(&mut self.random);
         let random = &mut self.random;
         let api = match random.u8(..12) {
@@ -227,7 +227,7 @@ mod tests {
     fn the_shares_are_all_there_is() {
         assert_eq!(SHARES.iter().map(|(_, share)| share).sum::<u32>(), 1000);
         let mut traffic = Traffic::new(1);
-        let mut kinds: Vec<Kind> = (0..3000).map(|_| traffic.next().kind).collect();
+        let mut kinds: Vec<Kind> = (0..3000).map(|_| traffic.draw().kind).collect();
         kinds.sort();
         kinds.dedup();
         assert_eq!(kinds.len(), SHARES.len());
