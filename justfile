@@ -143,9 +143,9 @@ build: _wasm
 release: build
     @exec .ci/release
 
-# Every fuzz target (or one) for so many seconds, from the committed corpus: executions, coverage
-fuzz SECONDS *TARGET:
-    @fuzz/run {{ SECONDS }} {{ TARGET }}
+# Every fuzz target (or one) for so many seconds, or executions (10M), from the committed corpus: executions, coverage
+fuzz AMOUNT *TARGET:
+    @fuzz/run {{ AMOUNT }} {{ TARGET }}
 
 # The core's speed natively and inside Envoy's VM, beside the plain way
 bench-core: build _bench _envoy

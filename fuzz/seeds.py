@@ -30,6 +30,7 @@ STREAMS = [
     b"event:error\rdata\rdata:\rdata:{" + USAGE + b"}\r\r",
     b"retry: 1\nid\n: c\ndata: [DONE]\ndata: {" + USAGE + b"}\n\ndata: {" + USAGE + b"}",
     b'data: {"choices":[{"finish_reason":"stop"}],' + USAGE + b',"error":[1]}\n\n',
+    b'data: {"":{' + USAGE + b"}}\n\n",
     b'data: {"a":' + b"[" * 127 + b"]" * 127 + b"," + USAGE + b"}\n\n",
     b'data: {"a":' + b"[" * 128 + b"]" * 128 + b"," + USAGE + b"}\n\n",
 ]
@@ -44,6 +45,7 @@ BODIES = [
     b"{" + USAGE + b',"a":' + b"[" * 127 + b"]" * 127 + b"}",
     b"{" + USAGE + b',"a":' + b"[" * 128 + b"]" * 128 + b"}",
     b"upstream connect error",
+    b'{"":{' + USAGE + b'},"usage":null}',
 ]
 REQUESTS = [
     b'{"tools":' + b"[" * 126 + b"]" * 126 + b"}",
@@ -51,6 +53,32 @@ REQUESTS = [
     b'{"a":1e309,"b":0e999,"c":123456789012345678901234567890}',
     b'{"stream":true,"stream_options":{"include_usage":true,"include_usage":false},"cache_salt":1}',
     b'{"messages":[{"content":"\\ud83d\\ude00\\ud83d","x":"\xc3\xa9\xff"}]}',
+]
+
+# Of requests whose scenario file is about one API: its number in the target.
+API_OF = {"messages": 1, "responses": 2, "completions": 3}
+
+HEADS = [
+    b"/v1/chat/completions?cacheBreakpoint=lastUserMessage&a=b\nBearer sk-1\napplication/json\n",
+    b"/m?a&cacheBreakpoint=all&cacheBreakpoint=lastUserMessage#?\nbearer\tx \nText/Event-Stream; charset=utf-8\n",
+    b"//v1/messages/?cacheBreakpoint\nBasic eA==\n;\n",
+]
+HASH = b'"' + b"0a" * 32 + b'"'
+WIRE = [
+    b'{"v":1,"api":"messages","principal":' + HASH + b',"model":"m","breakpoints":[{"block":3,"tier":"5m"}],'
+    b'"candidates":[{"block":3,"hash":' + HASH + b"}]}",
+    b'{"status":"ok","tokenizer_version":"v","split":{"read":5,"creation":{"5m":1,"24h":0}},"epoch":"e",'
+    b'"writes":[{"hash":' + HASH + b',"tokens":7,"tier":"1h"}],"short_of_floor":1,"counted_prompt_tokens":2,'
+    b'"leases":[{"hash":' + HASH + b',"tokens":7,"tier":"5m","ttl_ms":1}]}',
+    b'{"status":"text_needed","read":7}',
+    b'{"status":"inactive","reason":"unknown_principal"}',
+    b'{"v":1,"commits":[{"principal":' + HASH + b',"model":"m","tokenizer_version":"v","age_ms":1,'
+    b'"prompt_tokens":9,"writes":[]}],"reads":[{"principal":' + HASH + b',"model":"m",'
+    b'"tokenizer_version":"v","age_ms":1,"hashes":[' + HASH + b'],"read_tokens":4}]}',
+    b'{"written":1,"dropped":0,"reads_dropped":0,"epoch":"e"}',
+    b'{"v":1,"epoch":"e","models":[{"model":"m","tiers":["5m","1h"],"default_tier":"5m","auto":"1h",'
+    b'"min_prefix_tokens":1024,"tokenizer_version":"t"}]}',
+    b'{"index_cluster":"c","fingerprint_key":"k","tiers":["5m"],"principal":["x_api_key",{"header":"x-t"}]}',
 ]
 
 
@@ -102,7 +130,12 @@ def main():
         write("scanner", name, body)
         write("apis", name, body + tail([i % 3]))
         write("splice", name, body + tail([i % 8]))
+        write("plan", name, body + tail([API_OF.get(name.split("-")[0], i % 4), i * 5 % 255]))
         write("prefix", name, body + tail((i * 37 + k * 11) % 255 for k in range(34)))
+
+    for i, head in enumerate(HEADS):
+        for k, json_text in enumerate(WIRE):
+            write("outside", f"{i}-{k}", head + json_text)
 
     streams, bodies = {}, {}
     for path in sorted((TESTS / "transcripts").glob("*.sse")):

@@ -16,6 +16,9 @@ use crate::prefix_hash::PrefixHash;
 const STAGED_BYTES_MAX: usize = 32 * 1024;
 /// A token type and a length.
 const HEAD_BYTES: usize = 5;
+/// Members of one object that are gathered before those that later ones override are dropped. Only
+/// of the body itself are there ever more, and then of a few names: see [`super::MEMBERS_MAX`].
+const GATHERED_MAX: usize = 2 * super::MEMBERS_MAX;
 /// Strings from this length on are hashed where they lie.
 const DIRECT_BYTES_MIN: usize = 8 * 1024;
 
@@ -285,6 +288,9 @@ impl<'b> Members<'b> {
                     value,
                     text,
                 });
+            }
+            if members.len() == GATHERED_MAX {
+                members = Self::by_name(members).0;
             }
         }
         Ok(Self::by_name(members))

@@ -198,7 +198,8 @@ pub fn sse(body: &[u8], o: RewriteOptions, answer: Answer, late: bool, seen: &mu
         }
         seen.error_seen |= error;
         let has_usage = values("usage").any(|(_, _, node)| matches!(node, Node::Object(_)));
-        let inner = values(nested(o.api)).any(|(_, value, _)| usages(&data[value.clone()]) > 0);
+        let inner = nested(o.api)
+            .is_some_and(|name| values(name).any(|(_, value, _)| usages(&data[value.clone()]) > 0));
         let stop = is("message_stop") || is("response.completed") || is("response.incomplete");
         let stop = stop && !matches!(o.api, Api::Chat | Api::Completions);
         if !has_usage && !inner {

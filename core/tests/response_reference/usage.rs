@@ -29,11 +29,11 @@ fn prompt_tokens(usage: &str, api: Api, before: Option<u64>) -> Option<u64> {
 }
 
 /// The member that holds another object with usage.
-pub fn nested(api: Api) -> &'static str {
+pub fn nested(api: Api) -> Option<&'static str> {
     match api {
-        Api::Chat | Api::Completions => "",
-        Api::Messages => "message",
-        Api::Responses => "response",
+        Api::Chat | Api::Completions => None,
+        Api::Messages => Some("message"),
+        Api::Responses => Some("response"),
     }
 }
 
@@ -242,7 +242,8 @@ pub fn edit_text(
     let mut tokens = None;
     let mut edited = 0;
     for (key, value, node) in object(text).unwrap() {
-        if named(text, &key, nested(o.api)) && matches!(node, Node::Object(_)) {
+        let outer = nested(o.api).is_some_and(|name| named(text, &key, name));
+        if outer && matches!(node, Node::Object(_)) {
             let message = &text[value.clone()];
             if usages(message) > 0 {
                 let (message, inner) = edit_text(message, o, answer, most, seen);

@@ -11,6 +11,9 @@
 mod boundaries;
 mod bounds;
 mod conversations;
+mod costs;
 mod golden;
+#[path = "../../../core/tests/hostile_cost/linear.rs"]
+mod linear;
 mod passes;
 mod zoo;

@@ -6,6 +6,9 @@
     clippy::panic
 )]
 
+mod costs;
+#[path = "../../../core/tests/hostile_cost/linear.rs"]
+mod linear;
 mod tiktoken;
 mod trained;
 
