@@ -14,7 +14,7 @@ use crate::state::Service;
 use crate::store::Scope;
 use crate::tokens::memory::Wanted;
 use crate::tokens::pool::PoolError;
-use crate::tokens::{CountError, Counted, PromptBody};
+use crate::tokens::{BadPrompt, CountError, Counted, PromptBody};
 
 const NO_REQUEST: &str = "the body is not a request of its API";
 
@@ -68,6 +68,14 @@ pub async fn count(
     })
 }
 
+/// What has no prompt: the caller's mistake, or nobody's.
+const fn bad<T>(error: BadPrompt) -> Result<Result<T, &'static str>, CountError> {
+    match error {
+        BadPrompt::NoRequest => Ok(Err(NO_REQUEST)),
+        BadPrompt::Uncountable => Err(CountError::Failed),
+    }
+}
+
 /// One pass of the tokenizer; leaves the count of the whole prompt in `whole`.
 async fn tokenize(
     service: &Service,
@@ -80,11 +88,13 @@ async fn tokenize(
     let tokens = Arc::clone(&model.tokens);
     let start = Instant::now();
     let counted = service.pool.run(body.len(), move |deadline| {
-        let Ok(chat) = PromptBody::of(api, &body) else {
-            return Ok(Err(NO_REQUEST));
+        let form = match PromptBody::of(api, &body) {
+            Ok(form) => form,
+            Err(error) => return bad(error),
         };
-        let Ok(prompt) = chat.prompt() else {
-            return Ok(Err(NO_REQUEST));
+        let prompt = match form.prompt() {
+            Ok(prompt) => prompt,
+            Err(error) => return bad(error),
         };
         let deepest = boundaries.last().map_or(0, |block| *block as usize);
         if deepest >= prompt.block_count() {

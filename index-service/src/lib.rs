@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;
+pub mod connections;
 pub mod count;
 pub mod drift;
 pub mod gates;

@@ -1,5 +1,6 @@
 //! The TCP side: accepts connections up to a cap, serves HTTP/1.1 and cleartext HTTP/2, and ends
-//! gracefully.
+//! gracefully. What silent and slow connections may cost is bounded in [`crate::connections`] (seats
+//! and the first head) and [`crate::http::limits`] (a request with its body).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +16,15 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use crate::connections::{Admission, Connections, Guest};
 use crate::metrics::{Shed, Tally};
 use crate::state::Service;
 
 /// Longest time for a request's headers, which on a kept-alive connection includes the pause
 /// before them: Envoy's default idle timeout is one hour, ours must not be what ends a
-/// connection that is about to be used.
+/// connection that is about to be used. Until then a dribbled head costs a seat that is given away
+/// when it is needed.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(3700);
 /// Pause after a failed accept (out of file descriptors), so that it does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
@@ -43,7 +45,7 @@ pub async fn serve(
         listener,
         router: router.layer(closing),
         graceful: GracefulShutdown::new(),
-        connections: Arc::new(Semaphore::new(limits.connections_max)),
+        connections: Connections::new(limits.connections_max),
         service: &service,
     };
     server.accept_until(stop).await;
@@ -70,7 +72,7 @@ struct Server<'a> {
     listener: TcpListener,
     router: Router,
     graceful: GracefulShutdown,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     service: &'a Service,
 }
 
@@ -88,17 +90,22 @@ impl Server<'_> {
                 tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 continue;
             };
-            let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-                // Closed at once: the filter's callout fails fast and degrades.
+            let admission = self.connections.admit();
+            if !matches!(admission, Admission::Free(_)) {
                 self.service.metrics.shed.count(Shed::Connections);
+            }
+            let (Admission::Free(guest) | Admission::InPlace(guest)) = admission else {
+                // Closed at once: the filter's callout fails fast and degrades.
                 continue;
             };
-            let connection = connection(stream, self.router.clone());
+            let connection = connection(stream, self.router.clone(), &guest);
             let watched = self.graceful.watcher();
             tokio::spawn(async move {
-                let _permit = permit;
                 // A connection that ends badly is the peer's affair.
-                let _ = watched.watch(connection).await;
+                tokio::select! {
+                    _ = watched.watch(connection) => {}
+                    () = guest.has_to_leave() => {}
+                }
             });
         }
     }
@@ -123,7 +130,8 @@ async fn close_when_stopping(
 fn connection(
     stream: TcpStream,
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Output = Result<(), BoxError>> {
+    guest: &Guest,
+) -> impl hyper_util::server::graceful::GracefulConnection<Output = Result<(), BoxError>> + use<> {
     // Answers are one small write each: waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new());
@@ -136,7 +144,10 @@ fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX);
     builder
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(
+            TokioIo::new(stream),
+            TowerToHyperService::new(guest.watch(router)),
+        )
         .into_owned()
 }
 

@@ -267,7 +267,8 @@ pub(super) struct RawLimits {
     /// Body of a commit batch, in bytes.
     #[schemars(range(min = 16384))]
     pub commit_body_bytes_max: usize,
-    /// Open connections; more are closed at once.
+    /// Open connections. For one more the one that has been quiet for longest is closed; where all are
+    /// answering, the new one is.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub connections_max: usize,
     /// `/v1` requests at once; more are answered 503.

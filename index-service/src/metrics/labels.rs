@@ -152,7 +152,7 @@ label! {
         TextBytes,
         /// `request_timeout_ms` had passed.
         Timeout,
-        /// `connections_max` were open.
+        /// `connections_max` were open: a quiet one was closed for a new one, or the new one.
         Connections,
     }
 }

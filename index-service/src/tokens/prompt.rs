@@ -29,7 +29,7 @@ impl<'a> PromptBody<'a> {
     /// The form of a request of that API.
     ///
     /// # Errors
-    /// When it is no such request.
+    /// See [`BadPrompt`].
     pub fn of(api: Api, body: &'a [u8]) -> Result<Self, BadPrompt> {
         let chat_form = match api {
             Api::Chat => {
@@ -42,14 +42,14 @@ impl<'a> PromptBody<'a> {
             Api::Responses => responses::chat_form,
             Api::Completions => {
                 let blocks = blocks(api, body)?;
-                let prompt = Plain::of(body).ok_or(BadPrompt)?;
+                let prompt = Plain::of(body).ok_or(BadPrompt::Uncountable)?;
                 return Ok(Self(Form::Plain(prompt, blocks)));
             }
         };
         let blocks = blocks(api, body)?;
-        let ChatForm { body, ends } = chat_form(body).ok_or(BadPrompt)?;
+        let ChatForm { body, ends } = chat_form(body).ok_or(BadPrompt::Uncountable)?;
         if ends.len() != blocks {
-            return Err(BadPrompt);
+            return Err(BadPrompt::Uncountable);
         }
         Ok(Self(Form::Chat {
             body: Cow::Owned(body),
@@ -60,10 +60,17 @@ impl<'a> PromptBody<'a> {
     /// Takes it apart.
     ///
     /// # Errors
-    /// When it is no JSON object.
+    /// See [`BadPrompt`].
     pub fn prompt(&self) -> Result<Prompt<'_>, BadPrompt> {
         match &self.0 {
-            Form::Chat { body, ends } => Prompt::chat(body, ends.as_deref()),
+            Form::Chat { body, ends } => {
+                let prompt = Prompt::chat(body, ends.as_deref());
+                // The chat form may be nested deeper than what it is made of.
+                prompt.map_err(|error| match ends {
+                    Some(_) => BadPrompt::Uncountable,
+                    None => error,
+                })
+            }
             Form::Plain(prompt, blocks) => Ok(Prompt(Parsed::Plain(prompt, *blocks))),
         }
     }
@@ -71,7 +78,7 @@ impl<'a> PromptBody<'a> {
 
 /// The blocks that the filter sees in a body.
 fn blocks(api: Api, body: &[u8]) -> Result<usize, BadPrompt> {
-    let request = scan_as(api, body).map_err(|_| BadPrompt)?;
+    let request = scan_as(api, body).map_err(|_| BadPrompt::NoRequest)?;
     Ok(request.block_count())
 }
 
@@ -92,10 +99,16 @@ struct Chat<'a> {
     ends: Option<&'a [u32]>,
 }
 
-/// A body that is no request of its API, although the filter took it for one.
+/// A body whose prompt cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not a request of its API")]
-pub struct BadPrompt;
+pub enum BadPrompt {
+    /// It is no request of its API, although the filter took it for one.
+    #[error("the body is not a request of its API")]
+    NoRequest,
+    /// It is one, but cannot be put into the form that is counted.
+    #[error("the body cannot be counted")]
+    Uncountable,
+}
 
 impl<'a> Prompt<'a> {
     /// Takes the body of a chat request apart.
@@ -107,7 +120,7 @@ impl<'a> Prompt<'a> {
     }
 
     fn chat(body: &'a [u8], ends: Option<&'a [u32]>) -> Result<Self, BadPrompt> {
-        let request = scan(body).map_err(|_| BadPrompt)?;
+        let request = scan(body).map_err(|_| BadPrompt::NoRequest)?;
         let chat = Chat {
             body,
             request,

@@ -14,6 +14,7 @@ mod commits;
 mod counting;
 mod faults;
 mod harness;
+mod hostile;
 mod http;
 mod leases;
 #[path = "../sources/files.rs"]
