@@ -132,9 +132,10 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), BootError> {
-    log_boot(&config, build);
     let store = open_store(&config.store)?;
     let service = assemble(&config, Arc::clone(&store), Arc::clone(&clock))?;
+    // Not before: what is wrong with a configuration is to be the only line.
+    log_boot(&config, build);
     let listen = config.listen;
     let listener = TcpListener::bind(listen)
         .await

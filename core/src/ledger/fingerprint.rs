@@ -90,5 +90,12 @@ mod tests {
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
         assert_ne!(Fingerprint::of(b"", b"a"), Fingerprint::of(b"k", b"a"));
+        assert_eq!(format!("{fingerprint:?}"), fingerprint.to_string());
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let key = FingerprintKey::new(b"Jefe").unwrap();
+        assert_eq!(format!("{key:?}"), "FingerprintKey");
     }
 }

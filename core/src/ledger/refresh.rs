@@ -11,7 +11,7 @@ pub const fn refreshed(tier: Tier, expires_at_ms: u64, now_ms: u64) -> Option<u6
     let window_ms = tier.duration_ms();
     let renewed_ms = now_ms.saturating_add(window_ms);
     let gain_ms = renewed_ms.saturating_sub(expires_at_ms);
-    if gain_ms > 0 && gain_ms.saturating_mul(REFRESH_GAIN_PARTS_MIN) >= window_ms {
+    if gain_ms.saturating_mul(REFRESH_GAIN_PARTS_MIN) >= window_ms {
         Some(renewed_ms)
     } else {
         None

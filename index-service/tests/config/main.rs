@@ -199,20 +199,35 @@ fn a_data_dir_for_another_store_is_refused() {
 fn the_binary_exits_with_2_and_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.yaml");
-    std::fs::write(&path, format!("{MODEL}limits: {{concurrency_max: 0}}")).unwrap();
-    for command in ["check-config", "serve"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
-            .args([command, "--config"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(
-            stderr.contains("bad.yaml: limits.concurrency_max: 0 is not"),
-            "{stderr}"
-        );
+    // The files of a model are read when the service starts.
+    std::fs::create_dir(dir.path().join("files")).unwrap();
+    std::fs::write(dir.path().join("files/tokenizer.json"), "{").unwrap();
+    let table: [(String, &[&str], &str); 2] = [
+        (
+            format!("{MODEL}limits: {{concurrency_max: 0}}"),
+            &["check-config", "serve"],
+            "bad.yaml: limits.concurrency_max: 0 is not",
+        ),
+        (
+            "listen: 127.0.0.1:0\nmodels: [{model: m, tokenizer: {dir: files}}]".to_owned(),
+            &["check-config", "serve"],
+            "bad.yaml: models[0].tokenizer",
+        ),
+    ];
+    for (text, commands, part) in table {
+        std::fs::write(&path, text).unwrap();
+        for command in commands {
+            let output = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
+                .args([command, "--config"])
+                .arg(&path)
+                .current_dir(&dir)
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            assert!(stderr.contains(part), "{stderr}");
+        }
     }
     let good = Command::new(env!("CARGO_BIN_EXE_prompt-cache-index"))
         .args(["check-config", "--config"])
