@@ -61,7 +61,7 @@ enum Failure {
     /// No answer came in time.
     Late,
     /// The service is there and does not take this question, as one of another release may: no
-    /// reason to stop asking others.
+    /// reason to stop asking others, or one client could open the breaker for all.
     Refused,
     /// Anything else.
     Broken,
@@ -214,16 +214,22 @@ impl Question {
     }
 
     fn settled(&self, shared: &Shared, outcome: ClassifyOutcome) {
+        let answered = match outcome {
+            ClassifyOutcome::Ok => Some(true),
+            ClassifyOutcome::Error | ClassifyOutcome::DeadlineExceeded => Some(false),
+            ClassifyOutcome::BreakerOpen | ClassifyOutcome::Abandoned => None,
+        };
+        self.ended(shared, outcome, answered);
+    }
+
+    /// `answered`: what the breaker learns of the service, if anything.
+    fn ended(&self, shared: &Shared, outcome: ClassifyOutcome, answered: Option<bool>) {
         shared.flights.borrow_mut().over(&self.flight);
         shared.metrics.classified(outcome);
         let elapsed_ms = shared.now_ms().saturating_sub(self.asked_at_ms);
         shared.metrics.classify_duration_ms.record(elapsed_ms);
-        match outcome {
-            ClassifyOutcome::Ok | ClassifyOutcome::Refused => shared.classification(true),
-            ClassifyOutcome::Error | ClassifyOutcome::DeadlineExceeded => {
-                shared.classification(false);
-            }
-            ClassifyOutcome::BreakerOpen | ClassifyOutcome::Abandoned => {}
+        if let Some(answered) = answered {
+            shared.classification(answered);
         }
     }
 }
@@ -286,10 +292,11 @@ impl Asking {
     fn failed(self, shared: &Shared, failure: Failure) -> Lookup {
         let (outcome, bypass) = match failure {
             Failure::Late => (ClassifyOutcome::DeadlineExceeded, Bypass::ClassifyLate),
-            Failure::Refused => (ClassifyOutcome::Refused, Bypass::ClassifyRefused),
+            Failure::Refused => (ClassifyOutcome::Error, Bypass::ClassifyRefused),
             Failure::Broken => (ClassifyOutcome::Error, Bypass::ClassifyFailed),
         };
-        self.question.settled(shared, outcome);
+        let answered = matches!(failure, Failure::Refused);
+        self.question.ended(shared, outcome, Some(answered));
         shared.metrics.bypassed(bypass);
         match self.stage {
             Stage::Text { read: read @ 1.. } => Lookup::Known(Split {

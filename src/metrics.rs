@@ -21,17 +21,15 @@ pub enum ClassifyOutcome {
     Ok,
     Error,
     DeadlineExceeded,
-    Refused,
     BreakerOpen,
     Abandoned,
 }
 
 impl ClassifyOutcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 5] = [
         Self::Ok,
         Self::Error,
         Self::DeadlineExceeded,
-        Self::Refused,
         Self::BreakerOpen,
         Self::Abandoned,
     ];
@@ -41,7 +39,6 @@ impl ClassifyOutcome {
             Self::Ok => "ok",
             Self::Error => "error",
             Self::DeadlineExceeded => "deadline_exceeded",
-            Self::Refused => "refused",
             Self::BreakerOpen => "breaker_open",
             Self::Abandoned => "abandoned",
         }
