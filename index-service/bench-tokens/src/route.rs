@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use prompt_cache_core::ledger::{Breakpoint, Candidate, Tier, look_back};
+use prompt_cache_core::ledger::{Breakpoint, Candidate, Fingerprint, Tier, look_back};
 use prompt_cache_core::request::scan;
-use prompt_cache_core::ledger::Fingerprint;
-use prompt_cache_core::wire::{CLASSIFY_PATH, ClassifyAnswer, ClassifyRequest, TEXT_CONTENT_TYPE, WIRE_VERSION};
+use prompt_cache_core::wire::{
+    CLASSIFY_PATH, ClassifyAnswer, ClassifyRequest, TEXT_CONTENT_TYPE, WIRE_VERSION,
+};
 use prompt_cache_index::clock::SystemClock;
 use prompt_cache_index::config::Config;
 use prompt_cache_index::{boot, http, server};
