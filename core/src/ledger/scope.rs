@@ -35,3 +35,23 @@ impl Scope {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ledgers hold scopes: one that is computed otherwise loses them all.
+    #[test]
+    fn a_scope_is_what_it_was() {
+        // Of another implementation: Python's `blake3`.
+        let stored = "8f21970fdca25f27cce53f09d1def40a";
+        let scope = Scope::of(&Fingerprint::new([7; 32]), "model", "version");
+        let hex: String = scope
+            .as_bytes()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(hex, stored);
+        assert_eq!(Scope::from_bytes(*scope.as_bytes()), scope);
+    }
+}

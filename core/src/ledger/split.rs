@@ -128,6 +128,22 @@ mod tests {
         }
     }
 
+    /// Dashboards and bills read these words.
+    #[test]
+    fn outcomes_are_called_what_they_were() {
+        assert_eq!(
+            Outcome::ALL.map(Outcome::as_str),
+            [
+                "read",
+                "create_only",
+                "read_and_create",
+                "zero_active",
+                "inactive",
+                "aborted"
+            ]
+        );
+    }
+
     #[test]
     fn cap_table() {
         let cases = [
