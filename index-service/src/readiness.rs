@@ -52,7 +52,7 @@ pub async fn readiness(service: &Service) -> Result<(), NotReady> {
         return Err(NotReady::Starting);
     }
     if let Some(model) = service.models.pending() {
-        return Err(NotReady::ModelLoading(model.to_string()));
+        return Err(NotReady::ModelLoading(model));
     }
     if let Err(error) = service.principals.check_loaded() {
         return Err(NotReady::Accounts(error.to_string()));
