@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prompt_cache_core::wire::{
@@ -72,7 +72,7 @@ pub enum Fault {
     Close,
     /// Promises more bytes than it sends, then closes.
     Truncate,
-    /// Never answers.
+    /// Never answers; over when the filter closes the connection.
     Hang,
     /// Passes it on once the gate opens.
     Hold(Gate),
@@ -127,13 +127,49 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     faults: [Fault; Route::ALL.len()],
+    /// Commits that are being answered, and when that last changed.
+    commits: usize,
+    commits_changed: Instant,
     tamper: Option<Tamper>,
     forgets: bool,
     seen: Vec<Request>,
     connections: Vec<JoinHandle<()>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            faults: <[Fault; Route::ALL.len()]>::default(),
+            commits: 0,
+            commits_changed: Instant::now(),
+            tamper: None,
+            forgets: false,
+            seen: vec![],
+            connections: vec![],
+        }
+    }
+}
+
+/// A commit that is being answered.
+struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut state = shared.state();
+        state.commits += 1;
+        state.commits_changed = Instant::now();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.commits -= 1;
+        state.commits_changed = Instant::now();
+    }
 }
 
 impl Shared {
@@ -189,6 +225,15 @@ impl Faults {
         let gate = Gate::default();
         self.set(route, Fault::Hold(gate.clone()));
         gate
+    }
+
+    /// For how long no commit has been on its way through here.
+    pub fn commits_quiet_for(&self) -> Duration {
+        let state = self.shared.state();
+        if state.commits > 0 {
+            return Duration::ZERO;
+        }
+        state.commits_changed.elapsed()
     }
 
     /// The calls of `route` so far, oldest first.
@@ -256,6 +301,8 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
                 .unwrap_or_default();
             (fault, state.tamper)
         };
+        let commits = Route::Commit.takes(&request);
+        let _in_flight = commits.then(|| InFlight::begin(&shared));
         let answer = match fault {
             Fault::None => pass_on(request, shared.service, tamper).await,
             Fault::Hold(gate) => {
@@ -290,7 +337,11 @@ async fn converse(mut filter: Connection, shared: Arc<Shared>) {
                 None
             }
             Fault::Close => None,
-            Fault::Hang => std::future::pending().await,
+            Fault::Hang => {
+                // Until the other side gives up: it sends nothing more on this connection.
+                let _ = filter.read_request().await;
+                None
+            }
         };
         let Some(answer) = answer else { return };
         if filter.write(&answer).await.is_err() {

@@ -37,9 +37,12 @@ const LOOK_PAUSE: Duration = Duration::from_millis(60);
 const ACT: Duration = Duration::from_secs(18);
 /// The longest that requests may take to end when no new ones begin.
 const DRAIN_MAX: Duration = Duration::from_secs(40);
-/// The longest pause of the filter between two deliveries, and a bit: in a calm that long, all
-/// that is ever delivered is.
+/// The longest pause of the filter between two deliveries, and a bit: when none has been under way
+/// for that long, there is nothing more to deliver.
 const DELIVERY_PAUSE_MAX: Duration = Duration::from_millis(2_500);
+/// The longest until then: a delivery that a silent service never answers is given up after five
+/// seconds, and two may follow each other.
+const DELIVERY_MAX: Duration = Duration::from_secs(15);
 /// The longest until what was written is read once everything is well.
 const HEALTHY_MAX: Duration = Duration::from_secs(10);
 /// How far the services' clocks jump between two acts.
@@ -156,7 +159,7 @@ async fn calm(stage: &mut Stage, load: &Load, act: u64) -> Result<(), String> {
         books.violation("requests do not end");
     }
     stage.recovered().await?;
-    sleep(DELIVERY_PAUSE_MAX).await;
+    stage.delivered(DELIVERY_PAUSE_MAX, DELIVERY_MAX).await?;
     let mut attempt = 0;
     let read = poll(HEALTHY_MAX, async || {
         attempt += 1;

@@ -1,8 +1,9 @@
 //! Everything that runs in one episode: store, replicas, Envoy; and what the weather does to it.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use prompt_cache_e2e::{
+    deadline::poll,
     envoy::{Config, Envoy},
     faults::Tamper,
     layout::Layout,
@@ -149,6 +150,18 @@ impl Stage {
             replica.ready().await?;
         }
         Ok(())
+    }
+
+    /// Waits until no commit has been on its way to the services for `pause`.
+    pub async fn delivered(&self, pause: Duration, at_most: Duration) -> Result<(), String> {
+        let quiet = poll(at_most, async || {
+            let mut proxies = self.replicas.iter().map(Replica::proxy);
+            let all = proxies.all(|proxy| proxy.commits_quiet_for() >= pause);
+            all.then_some(())
+        });
+        quiet
+            .await
+            .ok_or("commits do not come to an end".to_owned())
     }
 
     /// Moves the clocks of the services ahead, while nothing is on its way to them.
