@@ -25,6 +25,8 @@ pub struct Config {
     pub concurrency: u32,
     /// Envoy's `--log-level`.
     pub log_level: &'static str,
+    /// More of its command line.
+    pub arguments: Vec<String>,
     /// Members to set in the plugin's configuration; `null` removes one.
     pub plugin: Value,
     /// Envoy's own buffer limit, when it is not the shipped one; at least 65,535, the smallest
@@ -102,6 +104,7 @@ impl Config {
             index,
             concurrency: 1,
             log_level: "info",
+            arguments: vec![],
             plugin: json!({}),
             buffer_bytes_max: None,
             access_log: None,

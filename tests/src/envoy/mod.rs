@@ -1,6 +1,7 @@
 //! A real Envoy with the filter, as a child process.
 
 mod config;
+mod listener;
 mod stats;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 pub use config::{Address, Config};
+pub use listener::{ListenerFile, listener_of};
 pub use stats::Stats;
 
 use crate::{
@@ -71,7 +73,8 @@ impl Envoy {
             .args(["--concurrency", &config.concurrency.to_string()])
             .args(["--log-level", config.log_level])
             // No shared memory between Envoys, so that any number runs side by side.
-            .arg("--disable-hot-restart");
+            .arg("--disable-hot-restart")
+            .args(&config.arguments);
         let mut process = Process::spawn("envoy", command, output)?;
         match poll(START_DEADLINE, async || {
             find_ready(&mut process, &admin_path).await
