@@ -1,4 +1,4 @@
-//! Replicas of the index service behind one Envoy, and an upstream that answers everything.
+//! Replicas of the index service behind one Envoy.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -9,15 +9,12 @@ use prompt_cache_e2e::{
     index::{self, Index},
     layout::Layout,
     process::Output,
-    upstream::{Call, Upstream},
-    world::{completion, completion_events},
 };
 use prompt_cache_test_servers::port;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
 
-use crate::load::PROMPT_TOKENS;
+use crate::llm::Llm;
 
 /// What differs between the tests.
 pub struct Setting {
@@ -35,7 +32,7 @@ pub struct Fleet {
     envoy: Envoy,
     replicas: Vec<Replica>,
     health_checks: bool,
-    upstream: JoinHandle<()>,
+    _llm: Llm,
     folder: TempDir,
 }
 
@@ -79,10 +76,10 @@ impl Fleet {
             let index = start(&layout, &first, &folder).await;
             replicas.push(Replica { index, config });
         }
-        let upstream = Upstream::start().await;
+        let llm = Llm::start().await;
         let mut config = envoy::Config::new(
             layout.filter(),
-            upstream.address().into(),
+            llm.address().into(),
             replicas[0].index.address().into(),
         );
         config.concurrency = 2;
@@ -117,7 +114,7 @@ impl Fleet {
             envoy,
             replicas,
             health_checks: setting.health_checks,
-            upstream: tokio::spawn(serve(upstream)),
+            _llm: llm,
             folder,
         }
     }
@@ -182,12 +179,6 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.upstream.abort();
-    }
-}
-
 /// Classifications by how they were lost, and calls that Envoy made once more.
 pub struct Lost {
     error: u64,
@@ -233,20 +224,4 @@ fn health_checks() -> Value {
 fn endpoint(address: SocketAddr) -> Value {
     let socket = json!({"address": address.ip().to_string(), "port_value": address.port()});
     json!({"endpoint": {"address": {"socket_address": socket}}})
-}
-
-async fn serve(mut upstream: Upstream) {
-    while let Some(call) = upstream.wait().await {
-        tokio::spawn(answer(call));
-    }
-}
-
-async fn answer(call: Call) {
-    if call.request.json()["stream"] == true {
-        let events = completion_events(PROMPT_TOKENS);
-        let events: Vec<&str> = events.iter().map(String::as_str).collect();
-        call.events(&events).await;
-    } else {
-        call.json(200, completion(PROMPT_TOKENS).to_string()).await;
-    }
 }

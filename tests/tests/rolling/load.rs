@@ -15,8 +15,8 @@ use prompt_cache_e2e::{
 };
 use tokio::task::JoinHandle;
 
-/// What the upstream says it counted.
-pub const PROMPT_TOKENS: u64 = 5000;
+use crate::{balancer::Balancer, llm::PROMPT_TOKENS};
+
 /// Clients at once.
 const CLIENTS: usize = 6;
 /// Requests that one client makes of one prefix.
@@ -44,12 +44,12 @@ pub struct Tally {
 }
 
 impl Load {
-    pub fn start(client: Client) -> Self {
+    pub fn start(balancer: &Balancer) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let clients = (0..CLIENTS)
             .map(|number| {
                 let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                tokio::spawn(run(client, number, stop, answered))
+                tokio::spawn(run(balancer.clone(), number, stop, answered))
             })
             .collect();
         Self {
@@ -84,7 +84,7 @@ impl Load {
 }
 
 async fn run(
-    client: Client,
+    balancer: Balancer,
     number: usize,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -98,7 +98,7 @@ async fn run(
         let mut tokens = None;
         for request in 0..REQUESTS_PER_PREFIX {
             let stream = request % 2 == 1;
-            let response = ask(&client, &key, &name, stream).await;
+            let response = ask(balancer.next(), &key, &name, stream).await;
             answered.fetch_add(1, Ordering::Relaxed);
             tally.told(&key, &name, &mut tokens, &response, stream);
         }
@@ -106,7 +106,7 @@ async fn run(
     tally
 }
 
-async fn ask(client: &Client, key: &str, topic: &str, stream: bool) -> Response {
+pub async fn ask(client: Client, key: &str, topic: &str, stream: bool) -> Response {
     let prefix = long_prefix(topic);
     let body = if stream {
         marked_stream(&prefix)
@@ -169,7 +169,7 @@ impl Tally {
         let mut unread = vec![];
         for (key, topic, tokens) in &self.written {
             let cached = poll(PATIENCE, async || {
-                let usage = ask(&client, key, topic, false).await.usage();
+                let usage = ask(client, key, topic, false).await.usage();
                 usage.get("cache_read_input_tokens")?;
                 Some(cache_of(&usage))
             });

@@ -2,13 +2,20 @@
 //! client's request fails, no usage is wrong, and what was shown as written is there afterwards.
 //!
 //! With several replicas, health checks and `shutdown_delay_ms`, as docs/operations.md
-//! recommends, not one classification is lost either.
+//! recommends, not one classification is lost either. The same of Envoy: `envoys.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod balancer;
+mod envoys;
 mod fleet;
+mod llm;
 mod load;
+mod module;
+mod site;
+mod streams;
 
+use balancer::Balancer;
 use fleet::{Fleet, Setting};
 use load::Load;
 use serde_json::{Value, json};
@@ -19,7 +26,7 @@ const ROUNDS: usize = 3;
 /// Restarts every replica in turn, a few times, under load.
 async fn roll(setting: Setting) -> (Fleet, load::Tally) {
     let mut fleet = Fleet::start(setting).await;
-    let load = Load::start(fleet.client());
+    let load = Load::start(&Balancer::new(&[fleet.client()]));
     for _ in 0..ROUNDS {
         for number in 0..fleet.replicas() {
             load.goes_on().await;

@@ -1,0 +1,181 @@
+//! One index service and one upstream, before which Envoys come and go.
+
+use std::path::PathBuf;
+
+use prompt_cache_e2e::{
+    client::Client,
+    deadline::{PATIENCE, poll, within},
+    envoy::{Config, Envoy, ListenerFile, listener_of},
+    faults::Faults,
+    http::Request,
+    index::{self, Index},
+    layout::Layout,
+    process::Output,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::{llm::Llm, module::another_build};
+
+/// Worker threads of each Envoy.
+pub const WORKERS: u64 = 2;
+/// Entries that commits brought, in the service's metrics.
+const ENTRIES: &str = "prompt_cache_index_commit_entries_total";
+
+pub struct Site {
+    pub llm: Llm,
+    pub faults: Faults,
+    index: Index,
+    folder: TempDir,
+}
+
+/// Which filter an Envoy runs, and with which configuration.
+#[derive(Clone, Copy)]
+pub enum Release {
+    /// The one that `UPGRADE_FROM` names, or this checkout's.
+    Older,
+    /// This checkout's, as another module than the older one, whatever that is.
+    This,
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = index::Config {
+            port: 0,
+            file: None,
+            data_dir: folder.path().join("data"),
+        };
+        let log = Output::LogIn(folder.path());
+        let index = Index::start(&Layout::of_tests(), &config, log)
+            .await
+            .unwrap();
+        Self {
+            llm: Llm::start().await,
+            faults: Faults::start(index.address()).await,
+            index,
+            folder,
+        }
+    }
+
+    /// An Envoy that knows its policy, in a folder of this name.
+    pub async fn envoy(&self, name: &str, release: Release, drain_s: u32) -> Envoy {
+        let (layout, config) = self.config(release, drain_s);
+        let folder = self.subfolder(name);
+        let envoy = Envoy::start(&layout, &config, &folder, Output::LogIn(&folder))
+            .await
+            .unwrap();
+        envoy.await_policy().await.unwrap();
+        envoy
+    }
+
+    /// The same with its listener in a file.
+    pub async fn envoy_that_follows(
+        &self,
+        release: Release,
+        drain_s: u32,
+    ) -> (Envoy, ListenerFile) {
+        let (layout, mut config) = self.config(release, drain_s);
+        config.port = prompt_cache_test_servers::port::free();
+        let folder = self.subfolder("follows");
+        let rendered = config.render(&layout.standalone()).unwrap();
+        let (rest, _, file) = ListenerFile::split(&rendered, &folder).unwrap();
+        let log = Output::LogIn(&folder);
+        let envoy = Envoy::start_rendered(&layout, &config, &rest, &folder, log)
+            .await
+            .unwrap();
+        envoy.await_policy().await.unwrap();
+        (envoy, file)
+    }
+
+    /// The listener of `release` at the port of `envoy`.
+    pub fn listener(&self, release: Release, envoy: &Envoy) -> Value {
+        let (layout, mut config) = self.config(release, 0);
+        config.port = envoy.listener().port();
+        listener_of(&config.render(&layout.standalone()).unwrap()).unwrap()
+    }
+
+    fn config(&self, release: Release, drain_s: u32) -> (Layout, Config) {
+        let (layout, filter) = match release {
+            Release::Older => {
+                let layout = Layout::of_older_release();
+                let filter = layout.filter();
+                (layout, filter)
+            }
+            Release::This => {
+                let layout = Layout::of_tests();
+                let filter = another_build(&layout.filter(), self.folder.path());
+                (layout, filter)
+            }
+        };
+        let [llm, index] = [self.llm.address(), self.faults.address()];
+        let mut config = Config::new(filter, llm.into(), index.into());
+        config.concurrency = WORKERS as u32;
+        config.access_log = Some("/dev/null".into());
+        // Every request asks the service.
+        config.plugin = json!({"lease_bytes_max": 0});
+        config.arguments = vec!["--drain-time-s".into(), drain_s.to_string()];
+        (layout, config)
+    }
+
+    fn subfolder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// Entries that the service has written.
+    pub async fn written(&self) -> u64 {
+        let stats = self.index.stats().await.unwrap();
+        stats.counter(ENTRIES, &[("outcome", "written")])
+    }
+
+    /// Waits until the service has written so many entries.
+    pub async fn await_written(&self, count: u64) {
+        let all = poll(PATIENCE, async || {
+            (self.written().await >= count).then_some(())
+        });
+        if all.await.is_none() {
+            panic!("{} of {count} entries arrived", self.written().await);
+        }
+    }
+}
+
+/// Tells Envoy to go: it takes requests for its drain time, then no connection any more.
+pub async fn drain(envoy: &Envoy) {
+    let request = Request::post("/drain_listeners?graceful", "");
+    assert_eq!(envoy.admin().call(&request).await.status, 200);
+}
+
+/// Waits until it takes no connection any more.
+pub async fn await_drained(envoy: &Envoy) {
+    let refused = poll(PATIENCE, async || {
+        let probe = TcpStream::connect(envoy.listener()).await;
+        probe.is_err().then_some(())
+    });
+    refused.await.expect("a drained Envoy refuses connections");
+}
+
+/// Waits until no client's request is in this Envoy.
+pub async fn await_idle(envoy: &Envoy) {
+    let idle = poll(PATIENCE, async || {
+        let labels = [("envoy_http_conn_manager_prefix", "llm")];
+        let stats = envoy.stats().await?;
+        let active = stats.counter("envoy_http_downstream_rq_active", &labels);
+        (active == 0).then_some(())
+    });
+    idle.await.expect("every request ends");
+}
+
+/// SIGTERM, and a good end.
+pub async fn end(mut envoy: Envoy) {
+    let process = envoy.process();
+    process.signal(libc::SIGTERM);
+    let status = within("Envoy's end", process.ended()).await.unwrap();
+    assert!(status.success(), "{status}");
+}
+
+pub fn client(envoy: &Envoy) -> Client {
+    Client::new(envoy.listener())
+}
