@@ -118,9 +118,13 @@ fn opened(stats: &Stats) -> u64 {
     stats.counter("promptcache_breaker_opened_total", &[])
 }
 
+/// Classifications that brought nothing, beside those of APIs that an older service does not know:
+/// it refuses the question, which counts as an error.
 fn failed(stats: &Stats) -> u64 {
     let count = |outcome| stats.counter("promptcache_classify_total", &[("outcome", outcome)]);
-    count("error") + count("deadline_exceeded") + count("breaker_open")
+    let refused = [("reason", "classify_refused")];
+    let refused = stats.counter("promptcache_bypass_total", &refused);
+    count("error") + count("deadline_exceeded") + count("breaker_open") - refused
 }
 
 /// The order that docs/operations.md gives: the service first.
