@@ -25,7 +25,8 @@ pub struct Config {
     pub concurrency: u32,
     /// Envoy's `--log-level`.
     pub log_level: &'static str,
-    /// More of its command line.
+    /// The rest of its command line. As given by [`Config::new`] there is no shared memory between
+    /// Envoys, so that any number runs side by side.
     pub arguments: Vec<String>,
     /// Members to set in the plugin's configuration; `null` removes one.
     pub plugin: Value,
@@ -104,7 +105,7 @@ impl Config {
             index,
             concurrency: 1,
             log_level: "info",
-            arguments: vec![],
+            arguments: vec!["--disable-hot-restart".into()],
             plugin: json!({}),
             buffer_bytes_max: None,
             access_log: None,

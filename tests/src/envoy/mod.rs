@@ -72,8 +72,6 @@ impl Envoy {
             .arg(&admin_path)
             .args(["--concurrency", &config.concurrency.to_string()])
             .args(["--log-level", config.log_level])
-            // No shared memory between Envoys, so that any number runs side by side.
-            .arg("--disable-hot-restart")
             .args(&config.arguments);
         let mut process = Process::spawn("envoy", command, output)?;
         match poll(START_DEADLINE, async || {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use prompt_cache_e2e::{
-    deadline::{PATIENCE, poll},
+    deadline::{PATIENCE, poll, within},
     envoy::{Envoy, Stats},
     faults::{Fault, Route},
     world::cache_of,
 };
+use prompt_cache_test_servers::port;
 
 use crate::{
     balancer::Balancer,
@@ -22,20 +23,17 @@ use crate::{
 /// leave.
 const LIVES_ON: Duration = Duration::from_secs(1);
 
-/// How long a drained Envoy takes requests: longer than its balancer takes to hear of it.
-const DRAIN_S: u32 = 12;
-
 /// As a rolling upgrade of the proxies does it.
 #[tokio::test]
 async fn an_upgrade_replaces_envoy_without_a_loss() {
     let mut site = Site::start().await;
-    let old = site.envoy("old", Release::Older, DRAIN_S).await;
+    let old = site.envoy("old", Release::Older).await;
     let balancer = Balancer::new(&[client(&old)]);
     let load = Load::start(&balancer);
     load.goes_on().await;
     let streams = Streams::begin(client(&old)).await;
 
-    let new = site.envoy("new", Release::This, DRAIN_S).await;
+    let new = site.envoy("new", Release::This).await;
     balancer.change(&[client(&old), client(&new)]);
     load.goes_on().await;
     drain(&old).await;
@@ -63,7 +61,7 @@ async fn an_upgrade_replaces_envoy_without_a_loss() {
 #[tokio::test]
 async fn an_upgrade_of_the_module_in_place_loses_nothing() {
     let mut site = Site::start().await;
-    let (envoy, mut file) = site.envoy_that_follows(Release::Older, DRAIN_S).await;
+    let (envoy, mut file) = site.envoy_that_follows(Release::Older).await;
     let balancer = Balancer::new(&[client(&envoy)]);
     let load = Load::start(&balancer);
     load.goes_on().await;
@@ -72,7 +70,7 @@ async fn an_upgrade_of_the_module_in_place_loses_nothing() {
     file.replace(&site.listener(Release::This, &envoy)).unwrap();
     // Those of both modules, each with the main thread's.
     await_stat(&envoy, |stats| {
-        stats.counter("promptcache_policy_first_loads_total", &[]) >= 2 * (WORKERS + 1)
+        stats.counter("promptcache_policy_first_loads_total", &[]) >= 2 * u64::from(WORKERS + 1)
     })
     .await;
     assert_eq!(draining(&envoy.stats().await.unwrap()), 1);
@@ -88,10 +86,40 @@ async fn an_upgrade_of_the_module_in_place_loses_nothing() {
     let stats = envoy.stats().await.unwrap();
     let in_place = "envoy_listener_manager_listener_in_place_updated";
     assert_eq!(stats.counter(in_place, &[]), 1);
-    // New VMs ask for the policy first: what comes before its answer passes uncached.
-    let early = stats.counter("promptcache_bypass_total", &[("reason", "no_policy")]);
-    assert_eq!(tally.uncached, early);
+    assert_eq!(tally.uncached, early(&stats));
     println!("{tally}; {} streams", written.count());
+}
+
+/// As Envoy's own hot restart does it on a machine: the new process takes the socket over, and ends
+/// the old one some time later.
+#[tokio::test]
+async fn an_upgrade_by_hot_restart_loses_nothing() {
+    let mut site = Site::start().await;
+    let port = port::free();
+    let mut old = site.epoch(0, Release::Older, port).await;
+    let load = Load::start(&Balancer::new(&[client(&old)]));
+    load.goes_on().await;
+    let streams = Streams::begin(client(&old)).await;
+
+    let new = site.epoch(1, Release::This, port).await;
+    load.goes_on().await;
+    assert_eq!(old.process().end(), None);
+    let written = streams.finish(&mut site.llm).await;
+    let status = within("the old one's end", old.process().ended()).await;
+    assert!(status.unwrap().success());
+
+    load.goes_on().await;
+    let tally = load.end().await;
+    site.await_written(tally.created + written.count()).await;
+    written.are_read(client(&new)).await;
+    assert_eq!(tally.unread(client(&new)).await, Vec::<String>::new());
+    assert_eq!(tally.uncached, early(&new.stats().await.unwrap()));
+    println!("{tally}; {} streams", written.count());
+}
+
+/// New VMs ask for the policy first: requests that came before its answer, which pass uncached.
+fn early(stats: &Stats) -> u64 {
+    stats.counter("promptcache_bypass_total", &[("reason", "no_policy")])
 }
 
 fn draining(stats: &Stats) -> u64 {
@@ -119,18 +147,14 @@ async fn told(fault: Fault) -> [usize; ENVOYS] {
     let site = Site::start().await;
     let mut told = [0; ENVOYS];
     for (round, told) in told.iter_mut().enumerate() {
-        let writer = site
-            .envoy(&format!("writer {round}"), Release::Older, 2)
-            .await;
+        let writer = site.envoy(&format!("writer {round}"), Release::Older).await;
         let before = site.written().await;
         site.faults.set(Route::Commit, fault.clone());
         assert_eq!(shown(&writer, round).await, [0; ANSWERS]);
         end(writer).await;
         site.faults.set(Route::Commit, Fault::None);
 
-        let reader = site
-            .envoy(&format!("reader {round}"), Release::This, 2)
-            .await;
+        let reader = site.envoy(&format!("reader {round}"), Release::This).await;
         let arrived = site.written().await - before;
         let reads = shown(&reader, round).await;
         *told = reads.iter().filter(|tokens| **tokens > 0).count();

@@ -12,6 +12,7 @@ use prompt_cache_e2e::{
     layout::Layout,
     process::Output,
 };
+use prompt_cache_test_servers::port;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -19,7 +20,12 @@ use tokio::net::TcpStream;
 use crate::{llm::Llm, module::another_build};
 
 /// Worker threads of each Envoy.
-pub const WORKERS: u64 = 2;
+pub const WORKERS: u32 = 2;
+/// How long Envoys that shall go take requests, or connections of theirs stay: longer than a balancer
+/// takes to hear of it.
+const DRAIN_S: &str = "12";
+/// When Envoy is ended by the next of a row, after that one has begun: longer than the streams take.
+const PARENT_SHUTDOWN_S: &str = "15";
 /// Entries that commits brought, in the service's metrics.
 const ENTRIES: &str = "prompt_cache_index_commit_entries_total";
 
@@ -60,24 +66,53 @@ impl Site {
     }
 
     /// An Envoy that knows its policy, in a folder of this name.
-    pub async fn envoy(&self, name: &str, release: Release, drain_s: u32) -> Envoy {
-        let (layout, config) = self.config(release, drain_s);
+    pub async fn envoy(&self, name: &str, release: Release) -> Envoy {
+        let (layout, config) = config(self, release);
+        self.run(name, &layout, &config).await
+    }
+
+    /// One of a row of Envoys that take the listener at `port` over from each other (hot restart).
+    pub async fn epoch(&self, epoch: u8, release: Release, port: u16) -> Envoy {
+        let (layout, mut config) = config(self, release);
+        config.port = port;
+        let base = self.folder.path().join("base-id");
+        let row = if epoch == 0 {
+            vec![
+                "--use-dynamic-base-id".into(),
+                "--base-id-path".into(),
+                base.display().to_string(),
+            ]
+        } else {
+            vec![
+                "--base-id".into(),
+                std::fs::read_to_string(base).unwrap().trim().into(),
+            ]
+        };
+        config.arguments = arguments([
+            ["--restart-epoch", &epoch.to_string()],
+            ["--drain-time-s", DRAIN_S],
+            ["--parent-shutdown-time-s", PARENT_SHUTDOWN_S],
+        ]);
+        // Its own counters from the start.
+        config
+            .arguments
+            .push("--skip-hot-restart-parent-stats".into());
+        config.arguments.extend(row);
+        self.run(&format!("epoch {epoch}"), &layout, &config).await
+    }
+
+    async fn run(&self, name: &str, layout: &Layout, config: &Config) -> Envoy {
         let folder = self.subfolder(name);
-        let envoy = Envoy::start(&layout, &config, &folder, Output::LogIn(&folder))
-            .await
-            .unwrap();
+        let log = Output::LogIn(&folder);
+        let envoy = Envoy::start(layout, config, &folder, log).await.unwrap();
         envoy.await_policy().await.unwrap();
         envoy
     }
 
-    /// The same with its listener in a file.
-    pub async fn envoy_that_follows(
-        &self,
-        release: Release,
-        drain_s: u32,
-    ) -> (Envoy, ListenerFile) {
-        let (layout, mut config) = self.config(release, drain_s);
-        config.port = prompt_cache_test_servers::port::free();
+    /// An Envoy with its listener in a file.
+    pub async fn envoy_that_follows(&self, release: Release) -> (Envoy, ListenerFile) {
+        let (layout, mut config) = config(self, release);
+        config.port = port::free();
         let folder = self.subfolder("follows");
         let rendered = config.render(&layout.standalone()).unwrap();
         let (rest, _, file) = ListenerFile::split(&rendered, &folder).unwrap();
@@ -91,32 +126,9 @@ impl Site {
 
     /// The listener of `release` at the port of `envoy`.
     pub fn listener(&self, release: Release, envoy: &Envoy) -> Value {
-        let (layout, mut config) = self.config(release, 0);
+        let (layout, mut config) = config(self, release);
         config.port = envoy.listener().port();
         listener_of(&config.render(&layout.standalone()).unwrap()).unwrap()
-    }
-
-    fn config(&self, release: Release, drain_s: u32) -> (Layout, Config) {
-        let (layout, filter) = match release {
-            Release::Older => {
-                let layout = Layout::of_older_release();
-                let filter = layout.filter();
-                (layout, filter)
-            }
-            Release::This => {
-                let layout = Layout::of_tests();
-                let filter = another_build(&layout.filter(), self.folder.path());
-                (layout, filter)
-            }
-        };
-        let [llm, index] = [self.llm.address(), self.faults.address()];
-        let mut config = Config::new(filter, llm.into(), index.into());
-        config.concurrency = WORKERS as u32;
-        config.access_log = Some("/dev/null".into());
-        // Every request asks the service.
-        config.plugin = json!({"lease_bytes_max": 0});
-        config.arguments = vec!["--drain-time-s".into(), drain_s.to_string()];
-        (layout, config)
     }
 
     fn subfolder(&self, name: &str) -> PathBuf {
@@ -140,6 +152,35 @@ impl Site {
             panic!("{} of {count} entries arrived", self.written().await);
         }
     }
+}
+
+fn config(site: &Site, release: Release) -> (Layout, Config) {
+    let (layout, filter) = match release {
+        Release::Older => {
+            let layout = Layout::of_older_release();
+            let filter = layout.filter();
+            (layout, filter)
+        }
+        Release::This => {
+            let layout = Layout::of_tests();
+            let filter = another_build(&layout.filter(), site.folder.path());
+            (layout, filter)
+        }
+    };
+    let [llm, index] = [site.llm.address(), site.faults.address()];
+    let mut config = Config::new(filter, llm.into(), index.into());
+    config.concurrency = WORKERS;
+    config.access_log = Some("/dev/null".into());
+    // Every request asks the service.
+    config.plugin = json!({"lease_bytes_max": 0});
+    config
+        .arguments
+        .extend(arguments([["--drain-time-s", DRAIN_S]]));
+    (layout, config)
+}
+
+fn arguments<const N: usize>(pairs: [[&str; 2]; N]) -> Vec<String> {
+    pairs.iter().flatten().map(|&word| word.into()).collect()
 }
 
 /// Tells Envoy to go: it takes requests for its drain time, then no connection any more.
