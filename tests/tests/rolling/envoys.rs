@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use prompt_cache_e2e::{
-    deadline::{PATIENCE, poll, within},
+    deadline::{poll, within},
     envoy::{Envoy, Stats},
     faults::{Fault, Route},
     world::cache_of,
@@ -22,6 +22,9 @@ use crate::{
 /// What docs/operations.md says that an Envoy lives on behind its last answer, so that its commits
 /// leave.
 const LIVES_ON: Duration = Duration::from_secs(1);
+
+/// How long Envoy may take to compile another module, and then to let the old one go.
+const IN_PLACE: Duration = Duration::from_secs(60);
 
 /// As a rolling upgrade of the proxies does it.
 #[tokio::test]
@@ -74,8 +77,8 @@ async fn an_upgrade_of_the_module_in_place_loses_nothing() {
     })
     .await;
     assert_eq!(draining(&envoy.stats().await.unwrap()), 1);
-    load.goes_on().await;
     let written = streams.finish(&mut site.llm).await;
+    load.goes_on().await;
     await_stat(&envoy, |stats| draining(stats) == 0).await;
 
     load.goes_on().await;
@@ -102,9 +105,9 @@ async fn an_upgrade_by_hot_restart_loses_nothing() {
     let streams = Streams::begin(client(&old)).await;
 
     let new = site.epoch(1, Release::This, port).await;
-    load.goes_on().await;
     assert_eq!(old.process().end(), None);
     let written = streams.finish(&mut site.llm).await;
+    load.goes_on().await;
     let status = within("the old one's end", old.process().ended()).await;
     assert!(status.unwrap().success());
 
@@ -127,7 +130,7 @@ fn draining(stats: &Stats) -> u64 {
 }
 
 async fn await_stat(envoy: &Envoy, is_so: impl Fn(&Stats) -> bool) {
-    let stats = poll(PATIENCE, async || {
+    let stats = poll(IN_PLACE, async || {
         let stats = envoy.stats().await?;
         is_so(&stats).then_some(())
     });
