@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use prompt_cache_core::PrefixHash;
 
 use super::Counted;
@@ -38,9 +39,17 @@ pub struct Memory {
 impl Memory {
     /// Remembers nothing yet.
     pub fn new() -> Self {
+        Self::of(PREFIXES_MAX)
+    }
+
+    /// With room for so many prefixes. A full one forgets what nobody has asked for longest: the
+    /// policy that moka has by default turns the newest away instead, until it is asked for more
+    /// often than the oldest, and a new prefix is asked for once.
+    fn of(prefixes_max: u64) -> Self {
         Self {
             tokens: Cache::builder()
-                .max_capacity(PREFIXES_MAX)
+                .max_capacity(prefixes_max)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(REMEMBERED)
                 .build(),
         }
@@ -229,6 +238,36 @@ mod tests {
         for job in jobs {
             assert_eq!(job.await.unwrap(), [30]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_memory_remembers_the_newest() {
+        const ROOM: u64 = 1_000;
+        let memory = Memory::of(ROOM);
+        let counted = AtomicUsize::new(0);
+        let count = |_, _| async {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, ()>(vec![7])
+        };
+        let ask = async |number: u64| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&number.to_be_bytes());
+            let hash = PrefixHash::new(hash);
+            let wanted = [Wanted { block: 0, hash }];
+            let counts = memory.counts(scope(1), None, &wanted, count).await;
+            assert_eq!(counts, Ok(vec![7]));
+            memory.tokens.run_pending_tasks().await;
+        };
+        let all = 5 * ROOM;
+        for number in 0..all {
+            ask(number).await;
+        }
+        assert_eq!(memory.tokens.entry_count(), ROOM);
+        let before = counted.load(Ordering::SeqCst);
+        for number in all - ROOM / 2..all {
+            ask(number).await;
+        }
+        assert_eq!(counted.load(Ordering::SeqCst), before);
     }
 
     #[tokio::test]
