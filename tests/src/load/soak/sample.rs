@@ -23,8 +23,8 @@ const MIB: f64 = 1_048_576.0;
 /// long answers take, and so on who else uses the machine: what grows with the requests does so
 /// beyond that.
 pub const QUANTITIES: [Quantity; 9] = [
-    quantity("Envoy's memory (RSS)", "MiB", MIB, 4.0),
-    quantity("service's memory (RSS)", "MiB", MIB, 4.0),
+    quantity("Envoy's memory (RSS)", "MiB", MIB, 1.0),
+    quantity("service's memory (RSS)", "MiB", MIB, 2.0),
     quantity("filter VM's memory", "pages", 1.0, 2.0),
     quantity("Envoy's file descriptors", "", 1.0, 30.0),
     quantity("service's file descriptors", "", 1.0, 30.0),

@@ -21,6 +21,9 @@ use super::{
 /// Most memory of a worker for leases: what is bounded is to reach its bound early.
 const LEASE_BYTES_MAX: u64 = 1 << 20;
 
+/// The same for the pages of the ledger's file that the service holds: less than the file gets long.
+const CACHE_BYTES: usize = 8 << 20;
+
 /// Everything that runs. Fields end in this order.
 pub struct Stage {
     pub envoy: Envoy,
@@ -47,6 +50,7 @@ impl Stage {
         let service = json!({
             "models": MODELS.map(model),
             "sweep_interval_ms": 5_000,
+            "store": {"embedded": {"data_dir": data_dir, "cache_bytes": CACHE_BYTES}},
             "log": {"level": "error"},
         });
         std::fs::create_dir(&data_dir)
