@@ -7,11 +7,11 @@ use std::{
 
 use crate::{
     answer::Answer, clock::Clocks, delivered::UsageOnly, journal::Journal, ledger::Ledger, prompt,
-    script::Script, settings::Plant,
+    script::Script, settings::Plant, starved::Starved,
 };
 
 /// Looks at Envoy's own delay that are kept.
-const LAGS_MAX: usize = 600;
+const LAGS_MAX: usize = 3_000;
 
 /// What the upstream did about a request.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct State {
     pub sent: HashMap<u64, Sent>,
     /// When a request that nothing holds back was answered, and after how long.
     lags: VecDeque<(i64, i64)>,
+    /// Processes without which nothing moves: Envoy, and this one.
+    watched: Vec<Starved>,
 }
 
 /// Shared by everybody in this process.
@@ -56,6 +58,7 @@ impl Books {
             journal: Journal::default(),
             sent: HashMap::new(),
             lags: VecDeque::new(),
+            watched: Vec::new(),
         };
         Self {
             seed,
@@ -116,18 +119,35 @@ impl Books {
         }
     }
 
+    /// From now on, what `processes` wait for a processor is a delay that nobody can help.
+    pub fn watch(&self, processes: [u32; 2]) {
+        self.lock().watched = processes.map(Starved::of).into();
+    }
+
     /// Envoy took `lag_ms` for a request that nothing holds back.
     pub fn lagged(&self, lag_ms: i64) {
         let mut state = self.lock();
         let now_ms = state.clocks.now_ms();
-        if state.lags.len() == LAGS_MAX {
-            state.lags.pop_front();
-        }
-        state.lags.push_back((now_ms, lag_ms));
+        state.lagged(now_ms, lag_ms);
     }
 }
 
 impl State {
+    /// Asks how long the watched processes have waited since they were asked last.
+    pub fn look(&mut self) {
+        let waited = self.watched.iter_mut().map(Starved::since_last_ms);
+        let lag_ms = waited.max().unwrap_or(0);
+        let now_ms = self.clocks.now_ms();
+        self.lagged(now_ms, lag_ms);
+    }
+
+    fn lagged(&mut self, now_ms: i64, lag_ms: i64) {
+        if self.lags.len() == LAGS_MAX {
+            self.lags.pop_front();
+        }
+        self.lags.push_back((now_ms, lag_ms));
+    }
+
     /// The most that a busy machine added between two moments.
     pub fn lag_ms(&self, from_ms: i64, to_ms: i64) -> i64 {
         let near = self.lags.iter();

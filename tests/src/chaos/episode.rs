@@ -23,7 +23,6 @@ use crate::{
     script::Script,
     settings::{Plant, StoreKind},
     stage::Stage,
-    starved::Starved,
     weather::{self, ServiceFault, Strike},
 };
 
@@ -92,7 +91,8 @@ pub async fn play(layout: &Layout, episode: &Episode) -> Result<Books, String> {
         tasks.spawn(caller(load.clone(), number));
     }
     let envoy = stage.envoy().process().child().id();
-    tasks.spawn(look(load.clone(), envoy.ok_or("Envoy is gone")?));
+    books.watch([envoy.ok_or("Envoy is gone")?, std::process::id()]);
+    tasks.spawn(look(load.clone()));
     let mut act = 0;
     loop {
         let left = (begin + episode.time).saturating_duration_since(Instant::now());
@@ -259,17 +259,16 @@ async fn exchange(script: &Script, load: &Load) -> Option<Ended> {
     judge(script, &got, &load.books)
 }
 
-/// Watches what Envoy takes for a request that nothing holds back, and how long its workers wait
-/// for a processor: each request tells of one worker only.
-async fn look(load: Arc<Load>, envoy: u32) {
+/// Watches what Envoy takes for a request that nothing holds back. Each tells of one worker only,
+/// and of what is over: who judges looks at the processes themselves, too.
+async fn look(load: Arc<Load>) {
     let client = Client::new(load.envoy);
-    let mut starved = Starved::of(envoy);
     loop {
         let since_ms = load.books.now_ms();
         // Fails when Envoy is gone, which the audit reports.
         let _ = client.try_call(&Request::get("/v1/models")).await;
         let lag_ms = load.books.now_ms() - since_ms;
-        load.books.lagged(lag_ms.max(starved.since_last_ms()));
+        load.books.lagged(lag_ms);
         sleep(LOOK_PAUSE).await;
     }
 }

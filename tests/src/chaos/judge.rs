@@ -49,6 +49,7 @@ pub fn judge(script: &Script, got: &Got, books: &Books) -> Option<Ended> {
     books.used(script);
     let mut state = books.lock();
     let sent = state.sent.remove(&script.number);
+    state.look();
     let verdict = verdict(script, got, sent.as_ref(), &state);
     let now_ms = state.clocks.now_ms();
     match verdict {

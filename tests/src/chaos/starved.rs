@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, path::PathBuf};
 
 /// One process's threads.
+#[derive(Debug)]
 pub struct Starved {
     tasks: PathBuf,
     /// What each has waited so far, in ns, by thread.
