@@ -147,6 +147,16 @@ release: build
 fuzz AMOUNT *TARGET:
     @fuzz/run {{ AMOUNT }} {{ TARGET }}
 
+# Changes of core that its tests must notice, one after the other: hours for all (--file 'core/src/ledger/*', --shard 0/8, --in-diff FILE)
+mutants *ARGS:
+    @./just --ensure mutants
+    cargo mutants --output target {{ ARGS }}
+
+# How much of core its own tests reach: docs/coverage.md, and line by line in target/llvm-cov/html
+coverage:
+    @./just --ensure llvm-cov
+    @exec python3 tests/coverage/run.py docs/coverage.md
+
 # The core's speed natively and inside Envoy's VM, beside the plain way
 bench-core: build _bench _envoy
     cargo bench --locked --package prompt-cache-core --bench request --bench response --bench memory

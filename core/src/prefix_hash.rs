@@ -125,6 +125,7 @@ mod tests {
     fn hex_round_trips_and_refuses_the_rest() {
         let hash = PrefixHash::new(std::array::from_fn(|i| (i * 7) as u8));
         assert_eq!(PrefixHash::from_hex(&hash.to_string()), Some(hash));
+        assert_eq!(format!("{hash:?}"), hash.to_string());
         let json = serde_json::to_string(&hash).unwrap();
         assert_eq!(serde_json::from_str::<PrefixHash>(&json).unwrap(), hash);
         for bad in [

@@ -13,7 +13,8 @@ mod request_support;
 use prompt_cache_core::{
     PrefixHash,
     api::Api,
-    request::{Edits, scan, scan_as},
+    ledger::Tier,
+    request::{Edits, Implied, MarkerRules, MixedTtlOrder, scan, scan_as},
 };
 use proptest::prelude::*;
 use request_reference::prefix::rephrased;
@@ -110,6 +111,52 @@ fn hashes(api: Api, tree: &Json, style: Style) -> Vec<PrefixHash> {
     let hashes = request.prefix_hashes(&["documents".to_owned()], u32::MAX);
     assert_eq!(hashes.len(), request.block_count());
     hashes
+}
+
+/// What the body holds is then no prefix of the prompt.
+#[test]
+fn a_prompt_that_is_partly_elsewhere_has_no_breakpoints() {
+    let marked = r#"[{"role":"user","content":[{"type":"input_text","text":"x","cache_control":{"type":"ephemeral"}}]}]"#;
+    let body = |more: &str| format!(r#"{{"model":"m",{more}"input":{marked}}}"#);
+    let implied = [
+        Implied::Nothing,
+        Implied::LastUserMessage,
+        Implied::EveryTurn(Tier::OneHour),
+    ];
+    let table = [
+        ("", false),
+        (r#""previous_response_id":null,"#, false),
+        (r#""metadata":{"conversation":"c"},"#, false),
+        (r#""previous_response_id":"r","#, true),
+        (r#""conversation":"c","#, true),
+        (r#""prompt":{"id":"p"},"#, true),
+    ];
+    for (more, elsewhere) in table {
+        let body = body(more);
+        let request = scan_as(Api::Responses, body.as_bytes()).unwrap();
+        assert_eq!(request.prompt_elsewhere(), elsewhere, "{more}");
+        for implied in implied {
+            let rules = MarkerRules {
+                tiers: &Tier::ALL,
+                default_tier: Tier::FiveMinutes,
+                mixed_ttl_order: MixedTtlOrder::Any,
+                implied,
+            };
+            let breakpoints = request.breakpoints(&rules).unwrap();
+            assert_eq!(breakpoints.is_empty(), elsewhere, "{more} {implied:?}");
+        }
+        let unmarked = request.forwarded(&Edits::default()).unwrap();
+        let unmarked = String::from_utf8(unmarked).unwrap();
+        assert!(!unmarked.contains("cache_control"), "{unmarked}");
+    }
+}
+
+#[test]
+fn only_where_usage_has_to_be_asked_for_is_it_asked_for() {
+    let body = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+    let asked = |api| scan_as(api, body).unwrap().asked_usage();
+    assert!(asked(Api::Chat) && asked(Api::Completions));
+    assert!(!asked(Api::Messages) && !asked(Api::Responses));
 }
 
 proptest! {

@@ -10,7 +10,10 @@ mod request_support;
 
 use std::borrow::Cow;
 
-use prompt_cache_core::request::scan;
+use prompt_cache_core::{
+    api::Api,
+    request::{scan, scan_as},
+};
 use proptest::prelude::*;
 use request_support::*;
 
@@ -77,6 +80,18 @@ fn text_of_each_kind_of_block() {
     for (body, expected) in cases {
         assert_eq!(texts(body.as_bytes()), expected, "{body}");
     }
+}
+
+#[test]
+fn text_of_tools_system_and_messages_in_their_order() {
+    let body = r#"{"messages":[{"role":"user","content":[{"type":"text","text":"m"},{"type":"text","text":"n"}]}],"system":[{"type":"text","text":"s"},{"type":"text","text":"t"}],"tools":[{"name":"a"},{"name":"b"},{"name":"c"}]}"#;
+    let request = scan_as(Api::Messages, body.as_bytes()).unwrap();
+    let texts: Vec<_> = (0..)
+        .map_while(|block| request.block_text(block).map(Cow::into_owned))
+        .collect();
+    let tools = ["a", "b", "c"].map(|name| format!(r#"{{"name":"{name}"}}"#));
+    assert_eq!(texts[..3], tools);
+    assert_eq!(texts[3..], ["s", "t", "m", "n"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use prompt_cache_core::api::Api;
 use prompt_cache_core::edge::PolicyView;
 use prompt_cache_core::wire::{
     ClassifyAnswer, ClassifyRequest, CommitAnswer, CommitBatch, Policy, WIRE_VERSION,
@@ -127,4 +128,18 @@ fn the_smallest_messages_have_no_member_to_spare() {
     needs_all::<CommitBatch>("commit_batches");
     needs_all::<CommitAnswer>("commit_answers");
     needs_all::<Policy>("policies");
+}
+
+/// A service of the first release knows no other API, and no member of that name.
+#[test]
+fn the_first_api_is_not_named() {
+    let (_, smallest) = messages("classify_requests").next().unwrap();
+    let chat: ClassifyRequest = serde_json::from_value(smallest.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&chat).unwrap(), smallest);
+    let other = ClassifyRequest {
+        api: Api::Messages,
+        ..chat
+    };
+    let named = serde_json::to_value(&other).unwrap();
+    assert_eq!(named["api"], "messages");
 }

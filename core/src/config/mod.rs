@@ -366,6 +366,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_a_line_for_the_log() {
+        let error = parse("{}").unwrap_err();
+        let line = format!("plugin configuration: index_cluster: {}", error.reason);
+        assert_eq!(error.to_string(), line);
+        assert!(!error.reason.is_empty());
+    }
+
+    #[test]
     fn every_source_of_a_principal_parses() {
         let json = r#"{"index_cluster":"i","principal":["authorization_bearer","x_api_key",
             {"header":"x-tenant"},{"attribute":["connection","uri_san_peer_certificate"]}]}"#;

@@ -79,3 +79,38 @@ impl Bypass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Alerts and dashboards read these words.
+    #[test]
+    fn reasons_are_called_what_they_were() {
+        let words: Vec<_> = Bypass::all().map(Bypass::as_str).collect();
+        let expected = [
+            "not_json",
+            "not_utf8",
+            "not_object",
+            "too_deep",
+            "too_large",
+            "too_many_blocks",
+            "too_many_markers",
+            "too_many_members",
+            "no_policy",
+            "wire_version",
+            "unknown_model",
+            "no_principal",
+            "principal_refused",
+            "breaker_open",
+            "classify_failed",
+            "classify_refused",
+            "classify_late",
+            "encoded",
+            "content_type",
+            "oversize_event",
+            "held_overflow",
+        ];
+        assert_eq!(words, expected);
+    }
+}

@@ -211,6 +211,45 @@ mod tests {
     }
 
     #[test]
+    fn pauses_double_up_to_a_limit_and_a_delivery_ends_them() {
+        let mut outbox = Outbox::new(10, 1_000_000);
+        let mut now_ms = 0;
+        let mut next_pause = |outbox: &mut Outbox| {
+            outbox.settle(Delivery::Failed, now_ms);
+            let failed_at_ms = now_ms;
+            while outbox.next_batch(now_ms).1.is_none() {
+                now_ms += 1;
+            }
+            now_ms - failed_at_ms
+        };
+        outbox.commit(commit("a"), 0);
+        assert!(outbox.next_batch(0).1.is_some());
+        let pauses: Vec<_> = (0..8).map(|_| next_pause(&mut outbox)).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        outbox.settle(Delivery::Delivered, now_ms);
+        outbox.commit(commit("b"), now_ms);
+        assert!(outbox.next_batch(now_ms).1.is_some());
+    }
+
+    #[test]
+    fn it_is_empty_when_nothing_waits_and_nothing_is_on_its_way() {
+        for is_read in [false, true] {
+            let mut outbox = Outbox::new(10, 1_000);
+            assert!(outbox.is_empty());
+            if is_read {
+                outbox.read(read("a"), 0);
+            } else {
+                outbox.commit(commit("a"), 0);
+            }
+            assert!(!outbox.is_empty(), "waits");
+            assert!(outbox.next_batch(1).1.is_some());
+            assert!(!outbox.is_empty(), "on its way");
+            outbox.settle(Delivery::Delivered, 2);
+            assert!(outbox.is_empty());
+        }
+    }
+
+    #[test]
     fn deadline_and_capacity_are_counted() {
         let mut outbox = Outbox::new(2, 100);
         assert_eq!(outbox.commit(commit("a"), 0).dropped, 0);

@@ -88,6 +88,8 @@ mod tests {
             assert!(view.as_ref().is_some_and(is), "{json}: {view:?}");
         }
         assert_eq!(PolicyView::parse(br#"{"v":1}"#), None);
+        let epoch = PolicyView::parse(br#"{"v":1,"epoch":"e","models":[]}"#);
+        assert_eq!(epoch.unwrap().epoch(), "e");
         let foreign = PolicyView::Foreign;
         assert!(foreign.model("m").is_none() && foreign.epoch().is_empty());
     }

@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn one_token_decides_the_outcome() {
+        assert_eq!(split(0, [0, 0, 0]).outcome(), Outcome::ZeroActive);
+        assert_eq!(split(1, [0, 0, 0]).outcome(), Outcome::Read);
+        for creation in [[1, 0, 0], [0, 1, 0], [0, 0, 1]] {
+            assert_eq!(split(0, creation).outcome(), Outcome::CreateOnly);
+            assert_eq!(split(1, creation).outcome(), Outcome::ReadAndCreate);
+        }
+    }
+
+    #[test]
     fn cap_table() {
         let cases = [
             (

@@ -39,11 +39,7 @@ impl Tier {
 
     /// The life of an entry.
     pub const fn duration(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::FiveMinutes => 5 * 60,
-            Self::OneHour => 60 * 60,
-            Self::Day => 24 * 60 * 60,
-        })
+        Duration::from_millis(self.duration_ms())
     }
 
     /// The life of an entry in milliseconds.
@@ -95,5 +91,16 @@ impl TierTokens {
         self.five_minutes
             .saturating_add(self.one_hour)
             .saturating_add(self.day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_live_as_long_as_they_are_called() {
+        let seconds = Tier::ALL.map(|tier| tier.duration().as_secs());
+        assert_eq!(seconds, [5 * 60, 60 * 60, 24 * 60 * 60]);
     }
 }

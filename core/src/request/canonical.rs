@@ -318,3 +318,61 @@ impl<'b> Members<'b> {
         self.0.retain(|member| keep(&member.name, member.value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(write: impl FnOnce(&mut Sink)) -> PrefixHash {
+        let mut sink = Sink::new();
+        write(&mut sink);
+        sink.finish()
+    }
+
+    /// Whatever was written before, and however long: where a text is put together on its way to
+    /// the hash is not part of it.
+    #[test]
+    fn a_text_has_the_hash_of_its_canonical_spelling() {
+        let lengths = [0, 1, 300, 13_104, 13_105, 13_108, STAGED_BYTES_MAX];
+        for before in [
+            0,
+            1,
+            DIRECT_BYTES_MIN - 1,
+            DIRECT_BYTES_MIN,
+            STAGED_BYTES_MAX,
+        ] {
+            let before = vec![b'b'; before];
+            for length in lengths {
+                let canonical = r#"a\"\n"#.repeat(length / 4) + &"x".repeat(length % 4);
+                let spelled = canonical.replace('a', "\\u0061").replace('x', "\\u0078");
+                let text = Text {
+                    raw: spelled.as_bytes(),
+                    escaped: true,
+                    respelled: true,
+                };
+                let plain = hash(|sink| {
+                    sink.raw(&before);
+                    sink.plain(canonical.as_bytes());
+                });
+                let respelled = hash(|sink| {
+                    sink.raw(&before);
+                    sink.text(text);
+                });
+                assert_eq!(respelled, plain, "{length} after {}", before.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_sink_begins_anew_after_each_hash() {
+        let once = hash(|sink| sink.raw(b"a"));
+        let long = vec![b'l'; STAGED_BYTES_MAX + 1];
+        let mut sink = Sink::new();
+        sink.raw(&long);
+        assert_eq!(sink.finish(), hash(|sink| sink.raw(&long)));
+        sink.raw(b"a");
+        assert_eq!(sink.finish(), once);
+        sink.raw(b"a");
+        assert_eq!(sink.finish(), once);
+    }
+}

@@ -302,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_total_of_the_messages_api_goes_by_the_one_before() {
+        let total = |object: &str, before| prompt_tokens(object.as_bytes(), Api::Messages, before);
+        assert_eq!(total(r#"{"input_tokens":0}"#, Some(5)), Some(5));
+        assert_eq!(total(r#"{"output_tokens":9}"#, Some(5)), Some(5));
+        assert_eq!(total(r#"{"input_tokens":0}"#, None), Some(0));
+        assert_eq!(total(r#"{"input_tokens":1}"#, Some(5)), Some(1));
+        let parts =
+            r#"{"input_tokens":0,"cache_read_input_tokens":2,"cache_creation_input_tokens":4}"#;
+        assert_eq!(total(parts, Some(5)), Some(6));
+    }
+
+    #[test]
     fn absent_fields_are_appended() {
         assert_eq!(
             written(r#"{"prompt_tokens":200}"#),

@@ -84,6 +84,14 @@ impl Edge {
     }
 
     fn acknowledged(&mut self, at: &[u8], at_ms: u64, now_ms: u64) {
+        let answer = CommitAnswer {
+            epoch: "e".into(),
+            ..CommitAnswer::default()
+        };
+        self.acknowledged_by(&answer, at, at_ms, now_ms);
+    }
+
+    fn acknowledged_by(&mut self, answer: &CommitAnswer, at: &[u8], at_ms: u64, now_ms: u64) {
         let message = LeasedRead {
             principal: who(),
             model: "m".into(),
@@ -92,11 +100,7 @@ impl Edge {
             hashes: at.iter().copied().map(hash).collect(),
             read_tokens: 0,
         };
-        let answer = CommitAnswer {
-            epoch: "e".into(),
-            ..CommitAnswer::default()
-        };
-        self.0.extended(&[Aged { at_ms, message }], &answer, now_ms);
+        self.0.extended(&[Aged { at_ms, message }], answer, now_ms);
     }
 }
 
@@ -298,15 +302,48 @@ fn a_live_lease_keeps_the_longer_tier_and_an_ended_one_is_replaced_whole() {
     let mut edge = Edge::new();
     edge.told("e", &[(1, H1, H1.duration_ms())], 0);
     edge.told("e", &[(1, M5, M5_MS)], 5_000);
-    let read = edge.read(&[1], 40_000).unwrap();
-    assert!(read.1, "40 s gained of an hour");
+    let mut told = |now_ms| edge.read(&[1], now_ms).unwrap().1;
+    assert!(!told(35_999) && told(36_000), "a hundredth of an hour");
     let mut edge = Edge::new();
     edge.told("e", &[(1, H1, 10_000)], 0);
     edge.told("e", &[(1, M5, M5_MS)], 10_000);
-    assert!(
-        edge.read(&[1], 14_000).unwrap().1,
-        "4 s are much of five minutes"
-    );
+    let mut told = |now_ms| edge.read(&[1], now_ms).unwrap().1;
+    assert!(!told(12_999) && told(13_000), "of five minutes");
+}
+
+#[test]
+fn a_leased_breakpoint_above_is_reported_as_often_as_it_gains() {
+    let mut edge = Edge::new();
+    let hour = H1.duration_ms();
+    edge.told("e", &[(1, H1, hour), (5, H1, hour)], 0);
+    assert!(!edge.read(&[5, 1], 35_999).unwrap().1);
+    assert!(edge.read(&[5, 1], 36_000).unwrap().1);
+    let mut edge = Edge::new();
+    edge.told("e", &[(1, H1, hour), (5, M5, M5_MS)], 0);
+    assert!(!edge.read(&[5, 1], 2_999).unwrap().1);
+    assert!(edge.read(&[5, 1], 3_000).unwrap().1);
+}
+
+#[test]
+fn reads_that_were_not_all_acknowledged_extend_nothing() {
+    let good = CommitAnswer {
+        epoch: "e".into(),
+        ..CommitAnswer::default()
+    };
+    let dropped = CommitAnswer {
+        reads_dropped: 1,
+        ..good.clone()
+    };
+    let elsewhere = CommitAnswer {
+        epoch: "f".into(),
+        ..good.clone()
+    };
+    for (answer, extends) in [(good, true), (dropped, false), (elsewhere, false)] {
+        let mut edge = Edge::new();
+        edge.told("e", &[(1, M5, M5_MS)], 0);
+        edge.acknowledged_by(&answer, &[1], 100_000, 100_010);
+        assert_eq!(edge.read(&[1], M5_MS).is_some(), extends, "{answer:?}");
+    }
 }
 
 #[test]
@@ -330,6 +367,7 @@ fn reads_that_renew_nothing_are_told_together_when_the_first_has_waited() {
         assert_eq!(edge.read(&[1], now_ms), Some((101, false)));
     }
     assert_eq!(edge.read(&[2], 2_500), Some((102, false)));
+    assert_eq!(edge.0.untold.len(), 2, "one for each lease");
     assert!(edge.0.untold(1_000 + UNTOLD_MS_MAX - 1).is_none());
     let told = edge.0.untold(1_000 + UNTOLD_MS_MAX).unwrap();
     assert_eq!((told.at_ms, told.message.read_tokens), (1_000, 3 * 101));
@@ -339,6 +377,26 @@ fn reads_that_renew_nothing_are_told_together_when_the_first_has_waited() {
     let told = edge.0.untold(60_000).unwrap();
     assert_eq!((told.at_ms, told.message.read_tokens), (2_500, 2 * 102));
     assert!(edge.0.untold(60_000).is_none(), "each is told once");
+}
+
+#[test]
+fn a_read_of_nothing_is_not_told() {
+    let mut edge = Edge::new();
+    let empty = Lease {
+        hash: hash(1),
+        tokens: 0,
+        tier: M5,
+        ttl_ms: M5_MS,
+    };
+    let classified = Classified {
+        tokenizer_version: "v".into(),
+        epoch: "e".into(),
+        leases: vec![empty],
+        ..Classified::default()
+    };
+    edge.0.classified(&request(1), &classified, 0, 0);
+    assert_eq!(edge.read(&[1], 1), Some((0, false)));
+    assert!(edge.0.untold.is_empty());
 }
 
 #[test]

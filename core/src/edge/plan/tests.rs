@@ -183,6 +183,23 @@ fn optional_edits_are_off_by_default() {
 }
 
 #[test]
+fn a_salt_is_a_tenant_s_own_and_always_the_same() {
+    let salt = |tenant: u8| {
+        let mut given = Given {
+            principal: Some(Fingerprint::new([tenant; 32])),
+            ..Given::default()
+        };
+        given.config.cache_salt = true;
+        let body = given.forward(MARKED).body.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        body["cache_salt"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(salt(1).len(), 64);
+    assert_eq!(salt(1), salt(1));
+    assert_ne!(salt(1), salt(2));
+}
+
+#[test]
 fn a_leased_breakpoint_is_a_read_without_a_callout_also_while_the_breaker_is_open() {
     let given = Given::default();
     let Callout::Ask(asked) = given.forward(MARKED).callout else {
@@ -303,6 +320,56 @@ fn a_query_marks_or_is_refused() {
     }
 }
 
+#[test]
+fn a_conversation_without_a_system_prompt_is_routed_by_its_first_message() {
+    let mut given = Given {
+        policy: with_auto(),
+        ..Given::default()
+    };
+    given.config.prefix_hash_header = Some("x-prefix-hash".into());
+    let hash = |more: &str| {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}{more}]}}"#);
+        given.forward(&body).routing_hash.unwrap()
+    };
+    let turn = r#",{"role":"assistant","content":"a"},{"role":"user","content":"b"}"#;
+    assert_eq!(hash(""), hash(turn));
+}
+
+/// In the Messages API, whose clients send many at once.
+#[test]
+fn runs_of_tools_are_one_step_of_the_look_back() {
+    const CALLS: u32 = 30;
+    let list = |of: &dyn Fn(u32) -> String| (0..CALLS).map(of).collect::<Vec<_>>().join(",");
+    let uses = list(&|n| format!(r#"{{"type":"tool_use","id":"{n}","name":"t","input":{{}}}}"#));
+    let results = list(&|n| format!(r#"{{"type":"tool_result","tool_use_id":"{n}"}}"#));
+    let messages = format!(
+        r#"{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":"x"}},{{"role":"assistant","content":[{uses}]}},{{"role":"user","content":[{results},{{"type":"text","text":"y","cache_control":{{"type":"ephemeral"}}}}]}}]}}"#
+    );
+    let calls = list(&|n| {
+        format!(r#"{{"id":"{n}","type":"function","function":{{"name":"t","arguments":""}}}}"#)
+    });
+    let results = list(&|n| format!(r#"{{"role":"tool","tool_call_id":"{n}","content":"r"}}"#));
+    let chat = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":"x"}},{{"role":"assistant","tool_calls":[{calls}]}},{results},{{"role":"user","content":[{{"type":"text","text":"y","cache_control":{{"type":"ephemeral"}}}}]}}]}}"#
+    );
+    let cases = [
+        (Api::Messages, messages, 0),
+        (Api::Chat, chat, 2 * CALLS + 1 - 19),
+    ];
+    for (api, body, first) in cases {
+        let given = Given {
+            api,
+            ..Given::default()
+        };
+        let Callout::Ask(request) = given.forward(&body).callout else {
+            panic!("{body}");
+        };
+        let blocks: Vec<_> = request.candidates.iter().map(|c| c.block).collect();
+        let last = 2 * CALLS + 1;
+        assert_eq!(blocks, (first..=last).collect::<Vec<_>>(), "{api:?}");
+    }
+}
+
 const AGENT: &str = r#"{"model":"m","system":[{"type":"text","text":"x-anthropic-billing-header: cch=1;"},{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"x"}]}"#;
 
 #[test]
@@ -325,9 +392,13 @@ fn volatile_blocks_are_no_part_of_the_prefix() {
     let steady = forward.steady.unwrap();
     assert_eq!((steady.body, steady.left_out), (marked.into_bytes(), 1));
 
-    given.config.forward_volatile_blocks = true;
-    let forward = given.forward(AGENT);
     let only_unmarked = AGENT.replace(r#","cache_control":{"type":"ephemeral"}"#, "");
+    let forward = given.forward(&only_unmarked);
+    assert_eq!(forward.body.as_deref(), Some(without.as_bytes()));
+
+    given.config.forward_volatile_blocks = true;
+    assert_eq!(given.forward(&only_unmarked).body, None);
+    let forward = given.forward(AGENT);
     assert_eq!(forward.body.as_deref(), Some(only_unmarked.as_bytes()));
     assert!(forward.steady.is_some());
 
@@ -359,6 +430,23 @@ fn a_marker_is_refused_by_its_place_in_the_client_s_own_body() {
         panic!("not refused");
     };
     assert_eq!(refusal.param, "system[1].cache_control");
+}
+
+#[test]
+fn the_marker_of_the_whole_request_is_counted_in_what_is_refused() {
+    let given = Given {
+        api: Api::Messages,
+        ..Given::default()
+    };
+    let part = r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#;
+    let body = format!(
+        r#"{{"model":"m","max_tokens":1,"cache_control":{{"type":"ephemeral"}},"messages":[{{"role":"user","content":[{part},{part},{part},{part},{{"type":"text","text":"y"}}]}}]}}"#
+    );
+    let Plan::Refuse(refusal) = given.plan(&body) else {
+        panic!("not refused");
+    };
+    assert_eq!(refusal.reason, RefusalReason::TooManyBreakpoints);
+    assert!(refusal.message.ends_with("Found 5."), "{}", refusal.message);
 }
 
 #[test]

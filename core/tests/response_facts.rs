@@ -1,0 +1,169 @@
+//! What a rewriter knows of a response beside its bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use prompt_cache_core::{
+    api::Api,
+    ledger::Split,
+    response::{Answer, BodyKind, Output, RewriteOptions, Rewriter},
+};
+
+fn answer() -> Answer {
+    Answer::Split(Split {
+        read: 1,
+        ..Split::default()
+    })
+}
+
+fn rewriter(api: Api, kind: BodyKind, answer: Option<Answer>) -> Rewriter {
+    let options = RewriteOptions {
+        api,
+        kind,
+        drop_usage_only: false,
+        event_bytes_max: 1 << 20,
+        held_bytes_max: 1 << 20,
+        scrub: true,
+    };
+    Rewriter::new(options, answer)
+}
+
+/// What the engine itself says it had cached.
+fn said(api: Api, kind: BodyKind, body: &str) -> Option<u64> {
+    let mut rewriter = rewriter(api, kind, Some(answer()));
+    rewriter.push(body.as_bytes());
+    rewriter.end();
+    rewriter.completion().engine_cached()
+}
+
+const FRAME: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5}}\n\n";
+const BODY: &str = r#"{"usage":{"prompt_tokens":5}}"#;
+
+#[test]
+fn nothing_waits_that_does_not_wait_for_the_answer() {
+    let mut stream = rewriter(Api::Chat, BodyKind::Sse, None);
+    assert!(!stream.waiting());
+    stream.push(b"data: {\"choices\":[{}]}\n\n");
+    assert!(!stream.waiting(), "a token");
+    stream.push(FRAME.as_bytes());
+    assert!(stream.waiting());
+    assert_eq!(stream.held_bytes(), FRAME.len());
+    assert!(!stream.answer(answer()).is_empty());
+    assert!(!stream.waiting());
+
+    let mut json = rewriter(Api::Chat, BodyKind::Json, None);
+    assert!(!json.waiting());
+    json.push(BODY.as_bytes());
+    assert!(!json.waiting(), "more may follow");
+    json.end();
+    assert!(json.waiting());
+    assert!(!json.answer(answer()).is_empty());
+    assert!(!json.waiting());
+
+    let mut none = rewriter(Api::Chat, BodyKind::Json, None);
+    none.push(b"{}");
+    none.end();
+    assert!(!none.waiting(), "there is no usage");
+
+    let mut known = rewriter(Api::Chat, BodyKind::Sse, Some(answer()));
+    known.push(FRAME.as_bytes());
+    assert!(!known.waiting());
+}
+
+#[test]
+fn the_end_is_seen_where_little_can_follow() {
+    let mut stream = rewriter(Api::Chat, BodyKind::Sse, None);
+    stream.push(b"data: {\"choices\":[{}]}\n\n");
+    assert!(!stream.at_end());
+    stream.push(FRAME.as_bytes());
+    assert!(stream.at_end());
+    let (last, most) = BODY.as_bytes().split_last().unwrap();
+    let mut json = rewriter(Api::Chat, BodyKind::Json, None);
+    json.push(most);
+    assert!(!json.at_end());
+    json.push(&[*last]);
+    assert!(json.at_end());
+}
+
+#[test]
+fn what_comes_after_the_end_passes() {
+    for (kind, body) in [(BodyKind::Sse, FRAME), (BodyKind::Json, BODY)] {
+        let mut rewriter = rewriter(Api::Chat, kind, Some(answer()));
+        assert_eq!(rewriter.push(b""), Output::Unchanged);
+        rewriter.push(body.as_bytes());
+        rewriter.end();
+        let shown = rewriter.completion().shown();
+        assert_eq!(rewriter.push(FRAME.as_bytes()), Output::Unchanged);
+        assert_eq!(rewriter.push(b"data: x"), Output::Unchanged);
+        assert_eq!(
+            (rewriter.held_bytes(), rewriter.completion().shown()),
+            (0, shown)
+        );
+    }
+}
+
+#[test]
+fn the_engine_s_own_count_is_read_where_each_api_has_it() {
+    let details = |name: &str, cached: &str| {
+        format!(r#"{{"{name}":{{"cached_tokens":{cached},"audio_tokens":7}},"n":5}}"#)
+    };
+    let table = [
+        (Api::Chat, details("prompt_tokens_details", "9"), Some(9)),
+        (Api::Chat, details("prompt_tokens_details", "0"), Some(0)),
+        (Api::Chat, details("prompt_tokens_details", "null"), None),
+        (Api::Chat, details("input_tokens_details", "9"), None),
+        (Api::Chat, r#"{"cache_read_input_tokens":9}"#.into(), None),
+        (
+            Api::Completions,
+            details("prompt_tokens_details", "9"),
+            Some(9),
+        ),
+        (
+            Api::Responses,
+            details("input_tokens_details", "9"),
+            Some(9),
+        ),
+        (Api::Responses, details("prompt_tokens_details", "9"), None),
+        (
+            Api::Messages,
+            r#"{"input_tokens":3,"cache_read_input_tokens":9}"#.into(),
+            Some(9),
+        ),
+        (Api::Messages, r#"{"input_tokens":3}"#.into(), None),
+    ];
+    for (api, usage, expected) in table {
+        let json = format!(r#"{{"id":"x","usage":{usage}}}"#);
+        assert_eq!(said(api, BodyKind::Json, &json), expected, "{api:?} {json}");
+        let event = match api {
+            Api::Responses => format!(
+                "data: {{\"type\":\"response.completed\",\"response\":{{\"usage\":{usage}}}}}\n\n"
+            ),
+            Api::Messages => {
+                format!(
+                    "event: message_delta\ndata: {{\"type\":\"message_delta\",\"usage\":{usage}}}\n\n"
+                )
+            }
+            Api::Chat | Api::Completions => {
+                format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n")
+            }
+        };
+        assert_eq!(
+            said(api, BodyKind::Sse, &event),
+            expected,
+            "{api:?} {event}"
+        );
+    }
+}
+
+#[test]
+fn the_last_usage_object_that_says_so_counts() {
+    let frame = |usage: &str| format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n");
+    let cached = |n: u64| {
+        frame(&format!(
+            r#"{{"prompt_tokens_details":{{"cached_tokens":{n}}}}}"#
+        ))
+    };
+    let silent = frame(r#"{"prompt_tokens":5}"#);
+    let said = |body: String| said(Api::Chat, BodyKind::Sse, &body);
+    assert_eq!(said(format!("{}{}", cached(3), cached(4))), Some(4));
+    assert_eq!(said(format!("{}{silent}", cached(3))), Some(3));
+    assert_eq!(said(silent), None);
+}
