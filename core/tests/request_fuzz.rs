@@ -117,6 +117,20 @@ fn limits_end_in_a_reason_and_in_time() {
             Some("too_many_blocks"),
         ),
         (
+            format!(
+                "{{\"messages\":[{{\"content\":\"\",\"tool_calls\":[{}]}}]}}",
+                vec!["0"; 65_535].join(",")
+            ),
+            None,
+        ),
+        (
+            format!(
+                "{{\"messages\":[{{\"content\":\"\",\"tool_calls\":[{}]}}]}}",
+                vec!["0"; 65_536].join(",")
+            ),
+            Some("too_many_blocks"),
+        ),
+        (
             format!("{{{}}}", vec!["\"cache_control\":0"; 65_536].join(",")),
             None,
         ),

@@ -58,9 +58,9 @@ fn text_of_each_kind_of_block() {
             &["ab", r#"{"id":"1"}"#, r#"c{"x":1}"#],
         ),
         (
-            r#"{"messages":[{"content":"m"}],"tools":[{ "cache_control": {}, "f" : { "b":[ 1.50 , true,null ], "a\u002f":"\u0041\"\n", "cache_control":{} } , "b":1, "b":2 }]}"#,
+            r#"{"messages":[{"content":"m"}],"tools":[{ "cache_control": {}, "f" : { "b":[ 1.50 , true,false,null ], "a\u002f":"\u0041\"\n", "cache_control":{} } , "b":1, "b":2 }]}"#,
             &[
-                r#"{"f":{"b":[1.50,true,null],"a/":"A\"\n","cache_control":{}},"b":1,"b":2}"#,
+                r#"{"f":{"b":[1.50,true,false,null],"a/":"A\"\n","cache_control":{}},"b":1,"b":2}"#,
                 "m",
             ],
         ),

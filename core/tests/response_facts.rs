@@ -69,6 +69,49 @@ fn nothing_waits_that_does_not_wait_for_the_answer() {
 }
 
 #[test]
+fn what_turns_out_to_be_no_json_is_let_go_at_once() {
+    let mut json = rewriter(Api::Chat, BodyKind::Json, None);
+    json.push(br#"{"usage":{"prompt_tokens":5},"#);
+    assert!(json.held_bytes() > 0);
+    let out = json.push(b"x");
+    assert_eq!(
+        out,
+        Output::Replace(br#"{"prompt_tokens":5},x"#.to_vec()),
+        "all from the object on"
+    );
+    assert_eq!(json.held_bytes(), 0);
+}
+
+#[test]
+fn an_answer_that_says_nothing_lets_go_before_the_end() {
+    let mut json = rewriter(Api::Chat, BodyKind::Json, None);
+    json.push(br#"{"usage":{"prompt_tokens":5}"#);
+    assert_eq!(
+        json.answer(Answer::Inactive),
+        b"",
+        "members are taken out at the end"
+    );
+    let options = RewriteOptions {
+        api: Api::Chat,
+        kind: BodyKind::Json,
+        drop_usage_only: false,
+        event_bytes_max: 1 << 20,
+        held_bytes_max: 1 << 20,
+        scrub: false,
+    };
+    let mut json = Rewriter::new(options, None);
+    json.push(br#"{"usage":{"prompt_tokens":5}"#);
+    assert_eq!(json.answer(Answer::Inactive), br#"{"prompt_tokens":5}"#);
+    assert_eq!(json.push(b"}"), Output::Unchanged);
+
+    // A split has to wait: of two objects the last counts.
+    let mut json = rewriter(Api::Chat, BodyKind::Json, None);
+    json.push(br#"{"usage":{"prompt_tokens":5}"#);
+    assert_eq!(json.answer(answer()), b"");
+    assert!(matches!(json.push(b"}"), Output::Replace(_)) || json.held_bytes() > 0);
+}
+
+#[test]
 fn the_end_is_seen_where_little_can_follow() {
     let mut stream = rewriter(Api::Chat, BodyKind::Sse, None);
     stream.push(b"data: {\"choices\":[{}]}\n\n");

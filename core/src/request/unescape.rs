@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn escapes_and_their_lengths() {
-        let cases: [(&str, Option<(char, usize)>); 13] = [
+        let cases: [(&str, Option<(char, usize)>); 15] = [
+            (r"\b", Some(('\u{8}', 2))),
+            (r"\f", Some(('\u{c}', 2))),
             (r"\n", Some(('\n', 2))),
             (r"\/x", Some(('/', 2))),
             (r"\u0041", Some(('A', 6))),
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn canonical_is_how_serde_json_writes() {
-        let spelling = r#"a\u0062\/\"\u0022\\\u005C\n\u000a\u000D\t\b\u0008\f\u001F\u0000\u007f\u00e9\ud83d\ude00é"#;
+        let spelling = r#"a\u0062\/\"\u0022\\\u005C\n\u000a\u000D\t\u0009\b\u0008\f\u000c\u001F\u0000\u007f\u00e9\ud83d\ude00é"#;
         let mut pieces = Vec::new();
         canonical(spelling.as_bytes(), |piece| pieces.extend_from_slice(piece));
         let value: String = serde_json::from_str(&format!("\"{spelling}\"")).unwrap();

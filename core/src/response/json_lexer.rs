@@ -414,6 +414,11 @@ mod tests {
             "{\"a\":1,}",
             "{,}",
             "{1:1}",
+            "{]}",
+            "{x",
+            "{\"a\":nuxl}",
+            "{\"a\":falsy}",
+            "{\"usage\":x",
             "{\"a\":[1,]}",
             "{\"a\":[}",
             "{\"a\":(1]}",
@@ -438,6 +443,12 @@ mod tests {
             assert!(!run(bad.as_bytes(), usize::MAX).0, "{bad}");
             assert!(!run(bad.as_bytes(), 1).0, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_value_is_no_error() {
+        assert_eq!(run(br#"{"error":x}"#, 1).1, []);
+        assert_eq!(run(br#"{"error":1}"#, 1).1.len(), 1);
     }
 
     #[test]

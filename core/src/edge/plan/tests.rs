@@ -440,13 +440,13 @@ fn the_marker_of_the_whole_request_is_counted_in_what_is_refused() {
     };
     let part = r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#;
     let body = format!(
-        r#"{{"model":"m","max_tokens":1,"cache_control":{{"type":"ephemeral"}},"messages":[{{"role":"user","content":[{part},{part},{part},{part},{{"type":"text","text":"y"}}]}}]}}"#
+        r#"{{"model":"m","max_tokens":1,"cache_control":{{"type":"ephemeral"}},"messages":[{{"role":"user","content":[{part},{part},{part},{part},{part}]}}]}}"#
     );
     let Plan::Refuse(refusal) = given.plan(&body) else {
         panic!("not refused");
     };
     assert_eq!(refusal.reason, RefusalReason::TooManyBreakpoints);
-    assert!(refusal.message.ends_with("Found 5."), "{}", refusal.message);
+    assert!(refusal.message.ends_with("Found 6."), "{}", refusal.message);
 }
 
 #[test]
