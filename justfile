@@ -4,6 +4,8 @@ target := env("CARGO_TARGET_DIR", "target")
 wasm_bytes_max := "500000"
 # The same commit gives the same module wherever it is built: no folder of the machine gets in.
 reproducible := '. .ci/reproducible &&'
+# Without make the service's allocator is the C library's.
+allocator := `command -v make >/dev/null 2>&1 && echo '--features prompt-cache-index/jemalloc' || true`
 # Benchmarks run Envoy on core 0, or BENCH_ENVOY_CORE, and everything else on this one.
 bench_load_core := env("BENCH_LOAD_CORE", "1")
 
@@ -53,7 +55,7 @@ test-upgrade *COMMITS: build _envoy _nextest
 # Our token counts beside the Python libraries' on generated conversations (ORACLE_CONVERSATIONS=10000)
 test-oracle:
     @if ./just --ensure oracle; then \
-        cargo build --locked --release --package prompt-cache-index --example count_tokens && \
+        cargo build --locked --release --package prompt-cache-index --example count_tokens {{ allocator }} && \
         exec .tools/oracle/venv/bin/python tests/oracle/run.py {{ quote(target / "release/examples/count_tokens") }} .tools/oracle/files .tools/oracle/npm; \
     else \
         echo "test-oracle: skipped, its packages could not be fetched"; \
@@ -129,7 +131,7 @@ audit:
 # dist/: the filter, the index service, the stack runner and the stand-in LLM
 build: _wasm
     {{ reproducible }} cargo build --locked --profile wasm --target wasm32-wasip1 --package prompt-cache-filter
-    {{ reproducible }} cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins
+    {{ reproducible }} cargo build --locked --release --package prompt-cache-index --package prompt-cache-e2e --bins {{ allocator }}
     mkdir -p dist
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "wasm32-wasip1/wasm/prompt_cache_filter.wasm") }} prompt-cache-filter.wasm
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} _place {{ quote(target / "release/prompt-cache-index") }} prompt-cache-index

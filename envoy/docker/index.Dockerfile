@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 # What GET /version and the boot log say: --build-arg GIT_COMMIT=$(git rev-parse HEAD)
 ARG GIT_COMMIT=unknown
-RUN PROMPT_CACHE_GIT_COMMIT=$GIT_COMMIT cargo build --locked --release --package prompt-cache-index && \
+RUN PROMPT_CACHE_GIT_COMMIT=$GIT_COMMIT cargo build --locked --release --package prompt-cache-index --features jemalloc && \
     mkdir /out && cp target/release/prompt-cache-index /out/
 
 FROM scratch AS dist
