@@ -411,6 +411,10 @@ mod tests {
                 "principal",
             ),
             (
+                r#"{"index_cluster":"i","principal":[{"attribute":[]}]}"#,
+                "principal",
+            ),
+            (
                 r#"{"index_cluster":"i","commit_flush_ms":0}"#,
                 "commit_flush_ms",
             ),

@@ -41,7 +41,8 @@ fn edits(a: &str, b: &str) -> usize {
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
-        let mut left = i + 1;
+        // The first cell of a row has none to its left.
+        let mut left = 0;
         let mut diagonal = i;
         for (above, y) in row
             .iter_mut()
@@ -76,6 +77,9 @@ mod tests {
         for (a, b, count) in table {
             assert_eq!((edits(a, b), edits(b, a)), (count, count), "{a} {b}");
         }
+        let long = |bytes: usize| "a".repeat(bytes);
+        assert_eq!(edits(&long(NAME_BYTES_MAX), &long(NAME_BYTES_MAX)), 0);
+        assert_eq!(edits(&long(NAME_BYTES_MAX + 1), "a"), usize::MAX);
     }
 
     #[test]
