@@ -149,10 +149,10 @@ release: build
 fuzz AMOUNT *TARGET:
     @fuzz/run {{ AMOUNT }} {{ TARGET }}
 
-# Changes of core that its tests must notice, one after the other: hours for all (--file 'core/src/ledger/*', --shard 0/8, --in-diff FILE)
+# Changes of core that its tests must notice, one after the other: hours for all (--file 'tier.rs', --shard 0/8, --in-diff FILE)
 mutants *ARGS:
     @./just --ensure mutants
-    cargo mutants --output target {{ ARGS }}
+    cargo mutants --package prompt-cache-core --output target {{ ARGS }}
 
 # How much of core its own tests reach: docs/coverage.md, and line by line in target/llvm-cov/html
 coverage:

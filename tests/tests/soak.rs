@@ -8,6 +8,9 @@ use prompt_cache_e2e::{
     load::soak::{self, Report, Settings, sample::QUANTITIES},
 };
 
+/// Requests at once, and so what may be open for them to LLM and service at any moment.
+const CONNECTIONS: u8 = 16;
+
 /// All requests: `SOAK_REQUESTS` from the environment.
 fn requests() -> u64 {
     std::env::var("SOAK_REQUESTS").map_or(20_000, |text| text.parse().unwrap())
@@ -29,7 +32,7 @@ async fn nothing_is_left_behind() {
     let settings = Settings {
         requests: requests(),
         seed: 2,
-        connections: 16,
+        connections: CONNECTIONS.into(),
         every: Duration::from_millis(500),
         plot: None,
     };
@@ -44,14 +47,15 @@ async fn nothing_is_left_behind() {
         let (warm, end) = of(&report, name);
         assert_eq!(warm, end, "{name}\n{report}");
     }
-    // No client is left: what is open are the connections to LLM and service, and files.
+    // No client is left: what is open are the connections to LLM and service, and files. How many
+    // of those it once took depends on how busy the machine was; left behind are thousands.
     for name in [
         "Envoy's connections",
         "Envoy's file descriptors",
         "service's file descriptors",
     ] {
         let (warm, end) = of(&report, name);
-        assert!(end <= warm + 2.0, "{name}: {warm} became {end}\n{report}");
+        assert!(end <= warm + f64::from(CONNECTIONS), "{name}: {warm} became {end}\n{report}");
     }
     // Pages of the linear memory never go back: 8 of them in 13,000 requests are 40 bytes each.
     let (warm, end) = of(&report, "filter VM's memory");
