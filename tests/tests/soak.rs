@@ -55,7 +55,10 @@ async fn nothing_is_left_behind() {
         "service's file descriptors",
     ] {
         let (warm, end) = of(&report, name);
-        assert!(end <= warm + f64::from(CONNECTIONS), "{name}: {warm} became {end}\n{report}");
+        assert!(
+            end <= warm + f64::from(CONNECTIONS),
+            "{name}: {warm} became {end}\n{report}"
+        );
     }
     // Pages of the linear memory never go back: 8 of them in 13,000 requests are 40 bytes each.
     let (warm, end) = of(&report, "filter VM's memory");
