@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target"))
+PACKAGE = ["--package", "prompt-cache-core"]
 KINDS = ["functions", "lines", "regions"]
 HEAD = """# Coverage of core
 
@@ -22,8 +23,8 @@ which changes the tests notice.
 """
 
 
-def cargo(*arguments):
-    command = ["cargo", "llvm-cov", *arguments]
+def report(*arguments):
+    command = ["cargo", "llvm-cov", "report", *PACKAGE, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -38,11 +39,12 @@ def row(name, summary):
 
 def main():
     core = pathlib.Path("core/src").resolve()
-    test = ["test", "--locked", "--package", "prompt-cache-core", "--tests", "--no-report"]
-    subprocess.run(["cargo", "llvm-cov", *test], check=True)
-    cargo("report", "--html", "--output-dir", str(TARGET / "llvm-cov"))
-    report = json.loads(cargo("report", "--json", "--summary-only"))
-    [data] = report["data"]
+    # Not the costs of hostile input, which notice times alone.
+    tests = ["--lib", "--test", "re*", "--test", "w*"]
+    test = ["cargo", "llvm-cov", "test", "--locked", *PACKAGE, *tests, "--no-report"]
+    subprocess.run(test, check=True)
+    report("--html", "--output-dir", str(TARGET / "llvm-cov"))
+    [data] = json.loads(report("--json", "--summary-only"))["data"]
     rows = []
     totals = {kind: {"covered": 0, "count": 0} for kind in KINDS}
     for file in sorted(data["files"], key=lambda file: file["filename"]):
