@@ -112,6 +112,62 @@ fn an_answer_that_says_nothing_lets_go_before_the_end() {
 }
 
 #[test]
+fn a_byte_order_mark_belongs_to_the_first_line_of_all() {
+    let mark = "\u{feff}";
+    let mut first = rewriter(Api::Chat, BodyKind::Sse, Some(answer()));
+    let body = format!("{mark}{FRAME}");
+    assert!(matches!(first.push(body.as_bytes()), Output::Replace(_)));
+    assert!(first.completion().usage_seen());
+    // Further on it makes another field of `data`, which clients ignore.
+    let mut later = rewriter(Api::Chat, BodyKind::Sse, Some(answer()));
+    let body = format!("data: {{}}\n\n{mark}{FRAME}");
+    assert_eq!(later.push(body.as_bytes()), Output::Unchanged);
+    let mut second_line = rewriter(Api::Chat, BodyKind::Sse, Some(answer()));
+    let body = format!(": comment\n{mark}{FRAME}");
+    assert_eq!(second_line.push(body.as_bytes()), Output::Unchanged);
+    assert!(!later.completion().usage_seen() && !second_line.completion().usage_seen());
+}
+
+#[test]
+fn an_error_is_seen_where_each_api_has_it() {
+    let table = [
+        (Api::Chat, r#"{"error":{"message":"m"}}"#, true),
+        (Api::Chat, r#"{"error":null,"choices":[]}"#, false),
+        (Api::Chat, r#"{"response":{"error":{},"usage":{}}}"#, false),
+        (Api::Messages, r#"{"type":"error","error":{}}"#, true),
+        (
+            Api::Messages,
+            r#"{"type":"message_start","message":{"error":{},"usage":{"input_tokens":1}}}"#,
+            false,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"response.incomplete","response":{"error":{"code":"c"},"usage":{}}}"#,
+            true,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"response.completed","response":{"error":null,"usage":{}}}"#,
+            false,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"response.failed","response":{"usage":{}}}"#,
+            true,
+        ),
+    ];
+    for (api, data, expected) in table {
+        let mut rewriter = rewriter(api, BodyKind::Sse, Some(answer()));
+        rewriter.push(format!("data: {data}\n\n").as_bytes());
+        assert_eq!(
+            rewriter.completion().error_seen(),
+            expected,
+            "{api:?} {data}"
+        );
+    }
+}
+
+#[test]
 fn the_end_is_seen_where_little_can_follow() {
     let mut stream = rewriter(Api::Chat, BodyKind::Sse, None);
     stream.push(b"data: {\"choices\":[{}]}\n\n");
