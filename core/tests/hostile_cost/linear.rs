@@ -9,7 +9,7 @@ const RATIO_MAX: f64 = 8.0;
 /// Shorter times say nothing.
 const MEASURABLE: Duration = Duration::from_micros(200);
 /// Looks at a shape before it counts as slow.
-const TRIES: usize = 6;
+const TRIES: usize = 30;
 
 /// Panics where `work` on a shape grows faster than its size.
 pub fn assert_linear(name: &str, make: &dyn Fn(usize) -> Vec<u8>, n: usize, work: &dyn Fn(&[u8])) {

@@ -1,4 +1,6 @@
-//! What is made to be slow is not.
+//! What is made to be slow is not. Natively alone: elsewhere nobody tells how long a thread has waited
+//! for a processor, and what is quadratic is so everywhere.
+#![cfg(not(target_family = "wasm"))]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
