@@ -126,6 +126,11 @@ fn a_byte_order_mark_belongs_to_the_first_line_of_all() {
     let body = format!(": comment\n{mark}{FRAME}");
     assert_eq!(second_line.push(body.as_bytes()), Output::Unchanged);
     assert!(!later.completion().usage_seen() && !second_line.completion().usage_seen());
+    // Nor is it data then, of an event whose next line is.
+    let mut beside = rewriter(Api::Chat, BodyKind::Sse, Some(answer()));
+    let body = format!("data: {{}}\n\n{mark}data: x\n{FRAME}");
+    assert!(matches!(beside.push(body.as_bytes()), Output::Replace(_)));
+    assert!(beside.completion().usage_seen());
 }
 
 #[test]
